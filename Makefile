@@ -1,0 +1,90 @@
+# Every verb of codex-forge on one machine. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= python3
+VENV ?= .venv
+CONFIG ?= configs/quickstart.yaml
+ARGS ?=
+SHARDS ?= 2
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RUN := $(BIN)/python -m
+
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+MODES := pairs audit train embed evaluate compare
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-smoke test test-all check format clean schema bench embed-shards $(MODES)
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+	@echo
+	@echo "  a mode on your own config:  make train CONFIG=configs/mine.yaml ARGS='train.epochs=2'"
+
+setup: $(READY) ## a virtual environment in .venv with what was tested (constraints.txt)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "codex-forge needs Python 3.11 or later")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## the whole pipeline on the shipped sample, ending with the verdict
+	@$(RUN) jobs.pairs $(CONFIG) $(ARGS)
+	@$(RUN) jobs.audit $(CONFIG) $(ARGS)
+	@$(RUN) jobs.embed $(CONFIG) embed.model=base $(ARGS)
+	@$(RUN) jobs.evaluate $(CONFIG) embed.model=base $(ARGS)
+	@$(RUN) jobs.evaluate $(CONFIG) evaluate.retriever=bm25 $(ARGS)
+	@$(RUN) jobs.train $(CONFIG) $(ARGS)
+	@$(RUN) jobs.embed $(CONFIG) $(ARGS)
+	@$(RUN) jobs.evaluate $(CONFIG) $(ARGS)
+	@$(RUN) jobs.compare $(CONFIG) $(ARGS)
+
+demo-smoke: $(READY) ## the demo with two training steps, in a folder of its own
+	@rm -rf build/smoke
+	$(MAKE) --no-print-directory demo ARGS='store=build/smoke embed.chroma.path=build/smoke/chroma train.max_steps=2 $(ARGS)'
+
+$(MODES): $(READY)
+	@$(RUN) jobs.$@ $(CONFIG) $(ARGS)
+
+pairs: ## training pairs from the corpus, and an honest split of the questions
+audit: ## token lengths, pair quality and leaks, with a verdict
+train: ## fine-tune the base model on the audited pairs
+embed: ## the corpus as vectors: Parquet and ChromaDB
+evaluate: ## score a retriever on the held-out questions
+compare: ## baseline against candidate: verdict, tier, report
+
+embed-shards: $(READY) ## embed in SHARDS processes, one after another
+	@for i in $$(seq 0 $$(($(SHARDS) - 1))); do \
+	  JOB_COMPLETION_INDEX=$$i $(RUN) jobs.embed $(CONFIG) --shards $(SHARDS) $(ARGS); done
+
+test: $(READY) ## all tests but the slow ones
+	@$(RUN) pytest -m 'not slow'
+
+test-all: $(READY) ## all tests
+	@$(RUN) pytest
+
+check: $(READY) ## format, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m jobs schema | diff -u configs/schema.json - || { echo 'run make schema'; exit 1; }
+
+format: $(READY) ## format and mend what can be mended
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+schema: $(READY) ## write configs/schema.json from the config classes
+	@$(BIN)/python -m jobs schema > configs/schema.json
+
+bench: $(READY) ## benchmarks, side by side with what a user would use instead
+	@$(BIN)/python -m benchmarks.pairs
+	@$(BIN)/python -m benchmarks.train
+	@$(BIN)/python -m benchmarks.search
+
+clean: ## remove the environment and build outputs; artifacts stay
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
