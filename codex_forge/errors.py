@@ -1,0 +1,72 @@
+"""Errors that know their exit code, and say what is wrong, where, and what to do next.
+
+Exit codes speak to the scheduler (see docs/exit-codes.md): a job that ends with 2 or 3 is never
+retried, one that ends with 75 (``EX_TEMPFAIL`` of sysexits.h) is started again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+EXIT_DONE = 0
+EXIT_BUG = 1
+EXIT_CHANGE_SOMETHING = 2
+EXIT_GATE_NOT_MET = 3
+EXIT_TRY_AGAIN = 75
+
+EXIT_CODES: dict[int, str] = {
+    EXIT_DONE: "done, or already done",
+    EXIT_CHANGE_SOMETHING: "you must change something (config, input, credentials)",
+    EXIT_GATE_NOT_MET: "a gate was not met (audit failed, tier not reached)",
+    EXIT_TRY_AGAIN: "try again (preempted, storage or disk not available now)",
+    EXIT_BUG: "a bug in codex-forge, with a traceback",
+}
+
+
+class ForgeError(Exception):
+    """What is wrong, where it is (file, line, key) and what to do next, in one printable line."""
+
+    exit_code = EXIT_BUG
+
+    def __init__(self, what: str, *, where: object = "", do: str = "") -> None:
+        """`what` is wrong, `where` it is, and what to `do` about it."""
+        self.what, self.where, self.do = what, str(where), do
+        message = f"{where}: {what}" if self.where else what
+        super().__init__(f"{message}; {do}" if do else message)
+
+
+class ConfigError(ForgeError):
+    """The config cannot be used as it stands."""
+
+    exit_code = EXIT_CHANGE_SOMETHING
+
+
+class InputError(ForgeError):
+    """A file, record or artifact that the job reads is missing or malformed."""
+
+    exit_code = EXIT_CHANGE_SOMETHING
+
+
+class GateNotMet(ForgeError):
+    """The work is done and kept; its result does not pass the configured gate."""
+
+    exit_code = EXIT_GATE_NOT_MET
+
+
+class TryAgain(ForgeError):
+    """Nothing is wrong with the job; the world (storage, disk, node) does not allow it now."""
+
+    exit_code = EXIT_TRY_AGAIN
+
+
+class Preempted(TryAgain):
+    """The scheduler asked the process to stop."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Advice that names the known word nearest to `word`, or lists them when none is near."""
+    from difflib import get_close_matches
+
+    choices = sorted(known)
+    near = get_close_matches(word, choices, n=1, cutoff=0.6)
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(choices)}"

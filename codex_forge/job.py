@@ -1,0 +1,226 @@
+"""The frame of every job: arguments, config, logging, shard index, signals, exit code.
+
+A door (`jobs/<mode>.py`) holds a `Door`; `Door.main` reads and checks the config, opens the store,
+and only then imports the mode. It alone turns errors into exit codes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codex_forge.artifact import Artifact, Draft, Input, Recipe, begin, open_artifact
+from codex_forge.config import RunConfig, keys_of, load_config
+from codex_forge.config.load import type_name
+from codex_forge.errors import (
+    EXIT_BUG,
+    EXIT_CODES,
+    EXIT_DONE,
+    EXIT_TRY_AGAIN,
+    ConfigError,
+    ForgeError,
+    Preempted,
+)
+from codex_forge.storage import Store
+
+log = logging.getLogger("codex_forge")
+
+SHARD_INDEX_VARIABLES = ("JOB_COMPLETION_INDEX", "SLURM_ARRAY_TASK_ID")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a mode gets: the config, the store, a scratch folder, and its share of the work."""
+
+    mode: str
+    config: RunConfig
+    store: Store
+    scratch: Path
+    force: bool = False
+    shard: int = 0
+    shards: int = 1
+
+    def open(self, kind: str, name: str) -> Artifact:
+        """Open an artifact of this run's store for reading."""
+        return open_artifact(self.store, kind, name, self.scratch)
+
+    def recipe(self, name: str, settings: Mapping[str, Any], inputs: Mapping[str, Input]) -> Recipe:
+        """The recipe of the artifact that this job makes."""
+        whole = self.config.model_dump(mode="json")
+        return Recipe(self.mode, name, settings, inputs, whole)
+
+    def begin(self, recipe: Recipe) -> Draft | Artifact | None:
+        """Start the artifact; logs and returns what is there when there is nothing to do."""
+        state = begin(
+            self.store,
+            recipe,
+            self.scratch,
+            shard=self.shard,
+            shards=self.shards,
+            force=self.force,
+        )
+        if not isinstance(state, Draft):
+            part = "" if state else f" (shard {self.shard} of {self.shards})"
+            log.info(
+                "already done: %s%s, fingerprint %s",
+                self.store.url(recipe.folder),
+                part,
+                recipe.fingerprint[:12],
+            )
+        return state
+
+
+@dataclass(frozen=True)
+class Door:
+    """A command-line door to one mode."""
+
+    mode: str
+    teaches: str
+    """The text of `--help`."""
+    run: str
+    """`package.module:function`, imported only when the config is good."""
+    sections: tuple[str, ...]
+    """Config sections that `--help` lists."""
+    sharded: bool = False
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Run the mode; returns the process's exit code."""
+        arguments = self._parser().parse_intermixed_args(argv)
+        _log_to_stderr()
+        return guarded(lambda: self._work(arguments))
+
+    def _work(self, arguments: argparse.Namespace) -> None:
+        config = load_config(arguments.config, arguments.overrides)
+        shard = self._shard(arguments.shards)
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix=f"codex-forge-{self.mode}-") as scratch:
+            job = Job(
+                mode=self.mode,
+                config=config,
+                store=Store(config.store),
+                scratch=Path(scratch),
+                force=arguments.force,
+                shard=shard,
+                shards=arguments.shards,
+            )
+            module, function = self.run.split(":")
+            getattr(importlib.import_module(module), function)(job)
+        log.info("%s: %.1f s", self.mode, time.monotonic() - started)
+
+    def _shard(self, shards: int) -> int:
+        """This process's index among `shards`, from the scheduler's environment."""
+        if shards < 1:
+            raise ConfigError(f"--shards {shards} must be at least 1")
+        if shards == 1:
+            return 0
+        if not self.sharded:
+            raise ConfigError(f"{self.mode} cannot be sharded", do="leave --shards out")
+        for variable in SHARD_INDEX_VARIABLES:
+            if (text := os.environ.get(variable)) is not None:
+                if not text.isdigit() or int(text) >= shards:
+                    raise ConfigError(
+                        f"{variable}={text} is not an index below --shards {shards}",
+                        do="start indexes 0 to shards - 1",
+                    )
+                return int(text)
+        raise ConfigError(
+            f"--shards {shards} needs an index",
+            do=f"set {' or '.join(SHARD_INDEX_VARIABLES)} (0 to {shards - 1})",
+        )
+
+    def _parser(self) -> argparse.ArgumentParser:
+        parser = argparse.ArgumentParser(
+            prog=f"python -m jobs.{self.mode}",
+            description=self.teaches,
+            epilog=self._keys() + _exit_codes(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument("config", metavar="CONFIG.yaml", help="the run's config")
+        parser.add_argument(
+            "overrides",
+            nargs="*",
+            metavar="section.key=value",
+            help="config keys set on the command line",
+        )
+        parser.add_argument(
+            "--force", action="store_true", help="replace an artifact that is already there"
+        )
+        parser.add_argument(
+            "--shards",
+            type=int,
+            default=1,
+            metavar="N",
+            help="work on one of N shards; its index comes from "
+            + " or ".join(SHARD_INDEX_VARIABLES),
+        )
+        return parser
+
+    def _keys(self) -> str:
+        lines = ["config keys (type, default):"]
+        for key, field in keys_of(RunConfig):
+            if "." not in key or key.split(".")[0] in self.sections:
+                default = "required" if field.is_required() else repr(field.default)
+                lines.append(f"  {key}  ({type_name(field.annotation)}, {default})")
+                lines.append(f"      {field.description or ''}")
+        return "\n".join(lines)
+
+
+def guarded(work: Callable[[], None]) -> int:
+    """Run `work` with signals and errors turned into exit codes; the only broad `except`."""
+    _stop_on_signals()
+    try:
+        work()
+        return EXIT_DONE
+    except ForgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; nothing was published", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = error.filename or tempfile.gettempdir()
+            print(f"error: {where}: no space left; free disk space, or set TMPDIR", file=sys.stderr)
+            return EXIT_TRY_AGAIN
+        traceback.print_exc()
+        return EXIT_BUG
+    except Exception:
+        traceback.print_exc()
+        return EXIT_BUG
+
+
+def _stop_on_signals() -> None:
+    """SIGTERM and SIGUSR1 end the job with exit code 75; a second signal does no harm."""
+
+    def stop(number: int, _frame: object) -> None:
+        for again in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(again, signal.SIG_IGN)
+        raise Preempted(f"stopped by {signal.Signals(number).name}", do="run again to continue")
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGUSR1, stop)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log.handlers[:] = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+def _exit_codes() -> str:
+    codes = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
+    return f"\n\nexit codes:\n{codes}\n"
