@@ -1,0 +1,367 @@
+"""The corpus as records: chunks, entities and questions, read from files or URLs and checked.
+
+Every record that cannot be used is kept with its file, place, field and reason. With
+`on_bad_record: fail` they are counted and the first ten shown before anything is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, NoReturn
+
+from codex_forge.artifact import Input, hash_json
+from codex_forge.config.sections import CorpusConfig
+from codex_forge.errors import InputError
+from codex_forge.records import Chunk, Entity, Question
+from codex_forge.storage import expand, open_text
+
+_SHOWN = 10
+
+
+class BadRecord(NamedTuple):
+    """A record that was set aside: where it is, which field, and what was expected."""
+
+    file: str
+    place: str
+    field: str
+    reason: str
+    record: Any
+
+    def __str__(self) -> str:
+        at = f"{self.file}:{self.place}"
+        return f"{at}: {self.field}: {self.reason}" if self.field else f"{at}: {self.reason}"
+
+
+class _BadRecordError(Exception):
+    """A record is unusable."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(field, reason)
+        self.field, self.reason = field, reason
+
+
+@dataclass(frozen=True)
+class CorpusFiles:
+    """The files that a corpus consists of, by role (`chunks`, `indexes`, `questions`)."""
+
+    files: dict[str, tuple[str, ...]]
+
+    def inputs(
+        self, roles: tuple[str, ...] = ("chunks", "indexes", "questions")
+    ) -> dict[str, Input]:
+        """What an artifact records: a digest over the content of the files of each role."""
+        found = {}
+        for role in roles:
+            digest = hash_json([_hash(name) for name in self.files[role]])
+            found[role] = Input("file", ", ".join(self.files[role]), digest, digest)
+        return found
+
+
+@dataclass
+class Corpus:
+    """A whole corpus in memory, with what was set aside."""
+
+    chunks: list[Chunk]
+    entities: list[Entity]
+    questions: list[Question]
+    bad: list[BadRecord] = field(default_factory=list)
+
+    def chunks_by_name(self) -> dict[str, list[int]]:
+        """Positions of the chunks of each filename, and of each chunk id."""
+        found: dict[str, list[int]] = {}
+        for position, chunk in enumerate(self.chunks):
+            found.setdefault(chunk.filename, []).append(position)
+            found.setdefault(chunk.chunk_id, []).append(position)
+        return found
+
+
+def find_files(config: CorpusConfig) -> CorpusFiles:
+    """Resolve the paths, globs and URLs of the config.
+
+    Raises:
+        InputError: one of them names no file.
+    """
+    roles = {"chunks": config.chunks, "indexes": config.indexes, "questions": config.questions}
+    return CorpusFiles(
+        {role: tuple(n for p in patterns for n in expand(p)) for role, patterns in roles.items()}
+    )
+
+
+def read_corpus(files: CorpusFiles, on_bad_record: str) -> Corpus:
+    """Read and check everything.
+
+    Raises:
+        InputError: bad records and `on_bad_record` is `fail`; or no usable chunk is left.
+    """
+    bad: list[BadRecord] = []
+    chunks = list(_distinct_chunks(files.files["chunks"], bad))
+    if not chunks and not bad:
+        raise InputError(
+            "the corpus is empty", where=", ".join(files.files["chunks"]), do="give some chunks"
+        )
+    known = {chunk.filename for chunk in chunks} | {chunk.chunk_id for chunk in chunks}
+    entities = [e for name in files.files["indexes"] for e in _entities(name, known, bad)]
+    questions = list(_distinct_questions(files.files["questions"], known, bad))
+    if bad and on_bad_record == "fail":
+        _refuse(bad)
+    if not chunks:
+        raise InputError("no usable chunk is left", do=f"the first problem was {bad[0]}")
+    return Corpus(chunks, entities, questions, bad)
+
+
+def chunk_id_of(filename: str, text: str) -> str:
+    """16 hex digits that depend on the file name and the text alone (BLAKE2b)."""
+    data = f"{filename}\x00{text}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def _refuse(bad: list[BadRecord]) -> NoReturn:
+    shown = "\n  ".join(str(record) for record in bad[:_SHOWN])
+    more = f"\n  and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
+    raise InputError(
+        f"{len(bad)} bad record{'s' * (len(bad) > 1)}, nothing was written:\n  {shown}{more}\n",
+        do="mend them, or set corpus.on_bad_record=reject to go on without them",
+    )
+
+
+def _hash(name: str) -> str:
+    with open_text(name) as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise _BadRecordError("", f"{name} is not JSON")
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_reject_constant)
+    except json.JSONDecodeError as error:
+        raise _BadRecordError("", f"not JSON ({error.msg} at column {error.colno})") from error
+
+
+def _distinct_chunks(names: tuple[str, ...], bad: list[BadRecord]) -> Iterator[Chunk]:
+    seen: dict[str, str] = {}
+    for name in names:
+        with open_text(name) as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                place = str(number)
+                try:
+                    chunk = _chunk(line)
+                    if chunk.chunk_id in seen:
+                        raise _BadRecordError("text", f"the same chunk as {seen[chunk.chunk_id]}")
+                except _BadRecordError as problem:
+                    bad.append(
+                        BadRecord(name, place, problem.field, problem.reason, _printable(line))
+                    )
+                    continue
+                seen[chunk.chunk_id] = f"{name}:{place}"
+                yield chunk
+
+
+def _printable(line: bytes) -> str:
+    return line.decode("utf-8", "replace").strip()[:2000]
+
+
+def _chunk(line: bytes) -> Chunk:
+    try:
+        record = _parse(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise _BadRecordError("", f"not UTF-8 (byte {error.start})") from error
+    if not isinstance(record, dict):
+        raise _BadRecordError("", f"expected an object, got {_kind(record)}")
+    text, filename = _text(record, "text"), _text(record, "filename")
+    mentions: dict[str, None] = {}
+    rest = {}
+    for key, value in record.items():
+        if key.endswith("_mentions"):
+            mentions.update(dict.fromkeys(_texts(record, key)))
+        elif key not in ("text", "filename", "wiki_type", "temporal_order"):
+            rest[key] = value
+    return Chunk(
+        chunk_id=chunk_id_of(filename, text),
+        text=text,
+        filename=filename,
+        mentions=tuple(mentions),
+        chunk_type=_text(record, "wiki_type", required=False),
+        temporal_order=_number(record, "temporal_order"),
+        metadata=rest,
+    )
+
+
+def _whole_json(name: str, bad: list[BadRecord]) -> Any:
+    """The content of a JSON file, or None with the reason added to `bad`."""
+    with open_text(name) as handle:
+        data = handle.read()
+    try:
+        return json.loads(data.decode("utf-8-sig"), parse_constant=_reject_constant)
+    except UnicodeDecodeError as error:
+        bad.append(BadRecord(name, "1", "", f"not UTF-8 (byte {error.start})", None))
+    except json.JSONDecodeError as error:
+        reason = f"not JSON ({error.msg} at column {error.colno})"
+        bad.append(BadRecord(name, str(error.lineno), "", reason, None))
+    except _BadRecordError as problem:
+        bad.append(BadRecord(name, "1", problem.field, problem.reason, None))
+    return None
+
+
+def _entities(name: str, known: set[str], bad: list[BadRecord]) -> Iterator[Entity]:
+    tree = _whole_json(name, bad)
+    if tree is None:
+        return
+    if not isinstance(tree, dict):
+        reason = f"expected an object of entities, got {_kind(tree)}"
+        bad.append(BadRecord(name, "1", "", reason, None))
+        return
+    for key, record in tree.items():
+        try:
+            yield _entity(key, record, known)
+        except _BadRecordError as problem:
+            bad.append(BadRecord(name, repr(key), problem.field, problem.reason, record))
+
+
+def _entity(key: str, record: Any, known: set[str]) -> Entity:
+    if not isinstance(record, dict):
+        raise _BadRecordError("", f"expected an object, got {_kind(record)}")
+    filename = _text(record, "filename")
+    if filename not in known:
+        raise _BadRecordError("filename", f"{filename!r} is the filename of no chunk")
+    return Entity(
+        entity_id=key,
+        primary_name=_text(record, "primary_name"),
+        filename=filename,
+        aliases=tuple(_texts(record, "aliases")) if "aliases" in record else (),
+        entity_type=_text(record, "wiki_type", required=False),
+    )
+
+
+def _distinct_questions(
+    names: tuple[str, ...], known: set[str], bad: list[BadRecord]
+) -> Iterator[Question]:
+    seen: dict[str, str] = {}
+    for name in names:
+        tree = _whole_json(name, bad)
+        if tree is None:
+            continue
+        records = tree.get("questions") if isinstance(tree, dict) else None
+        if not isinstance(records, list):
+            reason = "expected a list of questions under this key"
+            bad.append(BadRecord(name, "1", "questions", reason, None))
+            continue
+        for number, record in enumerate(records):
+            place = f"questions[{number}]"
+            try:
+                question = _question(record, known)
+                if question.query_id in seen:
+                    raise _BadRecordError("question_id", f"the same as {seen[question.query_id]}")
+            except _BadRecordError as problem:
+                bad.append(BadRecord(name, place, problem.field, problem.reason, record))
+                continue
+            seen[question.query_id] = f"{name}:{place}"
+            yield question
+
+
+_QUESTION_FIELDS = {
+    "question",
+    "category",
+    "expected_topics",
+    "question_id",
+    "difficulty",
+    "temporal_limit",
+    "relevant",
+}
+
+
+def _question(record: Any, known: set[str]) -> Question:
+    if not isinstance(record, dict):
+        raise _BadRecordError("", f"expected an object, got {_kind(record)}")
+    text = _text(record, "question")
+    topics = tuple(dict.fromkeys(_texts(record, "expected_topics")))
+    if not topics:
+        raise _BadRecordError(
+            "expected_topics", "is empty; name at least one topic that an answer covers"
+        )
+    relevant = tuple(dict.fromkeys(_texts(record, "relevant"))) if "relevant" in record else ()
+    if unknown := [name for name in relevant if name not in known]:
+        raise _BadRecordError(
+            "relevant", f"{unknown[0]!r} is neither the filename nor the id of a chunk"
+        )
+    return Question(
+        query_id=_query_id(record, text),
+        text=text,
+        category=_text(record, "category"),
+        expected_topics=topics,
+        difficulty=_text(record, "difficulty", required=False),
+        temporal_limit=_number(record, "temporal_limit"),
+        relevant=relevant,
+        fields={key: value for key, value in record.items() if key not in _QUESTION_FIELDS},
+    )
+
+
+def _query_id(record: dict[str, Any], text: str) -> str:
+    given = record.get("question_id")
+    if given is None:
+        return "q" + hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    if isinstance(given, bool) or not isinstance(given, int | str) or not str(given).strip():
+        raise _BadRecordError("question_id", f"expected a word or a number, got {_kind(given)}")
+    if any(sign.isspace() for sign in str(given)):
+        raise _BadRecordError(
+            "question_id", f"{given!r} holds a space, which TREC files cannot carry"
+        )
+    return str(given)
+
+
+def _text(record: dict[str, Any], key: str, *, required: bool = True) -> str:
+    value = record.get(key)
+    if value is None and not required:
+        return ""
+    if key not in record:
+        raise _BadRecordError(key, "is missing")
+    if not isinstance(value, str):
+        raise _BadRecordError(key, f"expected text, got {_kind(value)}")
+    if required and not value.strip():
+        raise _BadRecordError(key, "is empty")
+    return value
+
+
+def _texts(record: dict[str, Any], key: str) -> list[str]:
+    value = record.get(key)
+    if key not in record:
+        raise _BadRecordError(key, "is missing")
+    if not isinstance(value, list):
+        raise _BadRecordError(key, f"expected a list of texts, got {_kind(value)}")
+    for item in value:
+        if not isinstance(item, str) or not item.strip():
+            raise _BadRecordError(key, f"expected a list of texts, got {_kind(item)} in it")
+    return value
+
+
+def _number(record: dict[str, Any], key: str) -> float | None:
+    value = record.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _BadRecordError(key, f"expected a number, got {_kind(value)}")
+    return float(value)
+
+
+def _kind(value: Any) -> str:
+    """What a JSON value is, in words."""
+    names: dict[type, str] = {
+        dict: "an object",
+        list: "a list",
+        str: "text",
+        bool: "true/false",
+        int: "a number",
+        float: "a number",
+        type(None): "null",
+    }
+    if value == "":
+        return "an empty text"
+    return names.get(type(value), type(value).__name__)

@@ -1,0 +1,81 @@
+"""Embeddings as Parquet: `chunk_id`, `filename`, `text` and a fixed-size float32 `vector`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from codex_forge.artifact import Artifact
+from codex_forge.records import Chunk
+
+
+class EmbeddingsWriter:
+    """Writes one Parquet file, a row group at a time; use as a context manager."""
+
+    def __init__(self, path: Path, dimension: int) -> None:
+        """Vectors have `dimension` numbers."""
+        self._schema = pa.schema(
+            [
+                ("chunk_id", pa.string()),
+                ("filename", pa.string()),
+                ("text", pa.string()),
+                ("vector", pa.list_(pa.float32(), dimension)),
+            ]
+        )
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+
+    def __enter__(self) -> EmbeddingsWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.close()
+
+    def write(self, chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> None:
+        """Add one row group; `vectors` has shape (chunks, dimension)."""
+        flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
+        columns = [
+            pa.array([chunk.chunk_id for chunk in chunks]),
+            pa.array([chunk.filename for chunk in chunks]),
+            pa.array([chunk.text for chunk in chunks]),
+            pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+        ]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+
+
+def parts(artifact: Artifact) -> list[str]:
+    """Names of an embed artifact's Parquet files."""
+    return [name for name in artifact.files if name.endswith(".parquet")]
+
+
+def batches(artifact: Artifact) -> Iterator[pa.RecordBatch]:
+    """All rows of an embed artifact, a record batch at a time."""
+    for name in parts(artifact):
+        with pq.ParquetFile(artifact.path(name)) as file:
+            yield from file.iter_batches(batch_size=4096)
+
+
+def vectors(artifact: Artifact) -> tuple[list[str], NDArray[np.float32]]:
+    """All chunk ids, and their vectors of shape (chunks, dimension)."""
+    ids: list[str] = []
+    found: list[NDArray[np.float32]] = []
+    for batch in _columns(batches(artifact)):
+        ids.extend(batch.column("chunk_id").to_pylist())
+        flat = batch.column("vector").flatten().to_numpy()
+        found.append(flat.reshape(batch.num_rows, -1))
+    return ids, np.concatenate(found)
+
+
+def _columns(rows: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in rows:
+        yield batch.select(["chunk_id", "vector"])

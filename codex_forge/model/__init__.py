@@ -1,0 +1,1 @@
+"""Embedding models: find them (torch-free), load them, encode texts."""

@@ -1,0 +1,82 @@
+"""Load an embedding model and encode queries and documents with its own prompts (imports torch)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codex_forge.config.sections import ModelConfig
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+class Encoder:
+    """A sentence-transformers model that gives unit vectors."""
+
+    def __init__(self, model: SentenceTransformer, batch_size: int) -> None:
+        """Wrap a loaded model."""
+        self.model, self.batch_size = model, batch_size
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return int(self.model.get_embedding_dimension() or 0)
+
+    def encode_query(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors of queries, shape (texts, dimension), with the model's query prompt."""
+        found = self.model.encode_query(
+            list(texts),
+            batch_size=self.batch_size,
+            show_progress_bar=False,
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+        )
+        return cast("NDArray[np.float32]", np.asarray(found, dtype=np.float32))
+
+    def encode_document(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors of chunks, shape (texts, dimension), with the model's document prompt."""
+        found = self.model.encode_document(
+            list(texts),
+            batch_size=self.batch_size,
+            show_progress_bar=False,
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+        )
+        return cast("NDArray[np.float32]", np.asarray(found, dtype=np.float32))
+
+
+def load_base(folder: Path, config: ModelConfig) -> SentenceTransformer:
+    """Load the base model of a run, with the config's prompts and length put on it."""
+    model = _load(folder, config)
+    if config.max_seq_length is not None:
+        model.max_seq_length = config.max_seq_length
+    given = {"query": config.query_prompt, "document": config.document_prompt}
+    model.prompts = {**model.prompts, **{name: text for name, text in given.items() if text}}
+    return model
+
+
+def load_trained(folder: Path, config: ModelConfig) -> SentenceTransformer:
+    """Load a model that `train` wrote; prompts and length are its own."""
+    return _load(folder, config)
+
+
+def _load(folder: Path, config: ModelConfig) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    return SentenceTransformer(
+        str(folder),
+        device=None if config.device == "auto" else config.device,
+        trust_remote_code=config.trust_remote_code,
+        local_files_only=True,
+        model_kwargs={"use_safetensors": True},
+    )

@@ -1,0 +1,123 @@
+"""Find a base model's files and give them an identity, without importing torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codex_forge.artifact import Input, hash_file, hash_json
+from codex_forge.config.sections import ModelConfig
+from codex_forge.errors import ConfigError
+
+_IDENTITY = {".json", ".txt", ".model", ".safetensors", ".py"}
+_NOT_NEEDED = ["*.bin", "*.onnx", "*.h5", "*.msgpack", "*.ot", "onnx/*", "openvino/*"]
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A model folder on this machine, and what artifacts record of it."""
+
+    folder: Path
+    identity: Input
+
+
+def locate(config: ModelConfig) -> BaseModel:
+    """Find the base model: a folder, `package:NAME/FOLDER`, or a model hub id.
+
+    Raises:
+        ConfigError: there is no such model here; says how to get it.
+    """
+    folder = _folder(config)
+    if not any(folder.glob("*.json")):
+        raise ConfigError(
+            f"model.base {config.base!r} holds no model",
+            where=folder,
+            do="give a folder with a config.json and safetensors weights",
+        )
+    if not any(folder.rglob("*.safetensors")):
+        raise ConfigError(
+            f"model.base {config.base!r} has no safetensors weights (pickled ones are not loaded)",
+            where=folder,
+            do="convert it with model.save_pretrained(..., safe_serialization=True)",
+        )
+    files = sorted(
+        p
+        for p in folder.rglob("*")
+        if p.is_file() and p.suffix in _IDENTITY and not {"onnx", "openvino"} & set(p.parts)
+    )
+    digest = hash_json([[p.relative_to(folder).as_posix(), hash_file(p)] for p in files])
+    return BaseModel(folder, Input("model", config.base, digest, digest))
+
+
+def _folder(config: ModelConfig) -> Path:
+    if config.base.startswith("package:"):
+        return _in_package(config.base)
+    path = Path(config.base).expanduser()
+    if path.is_dir():
+        return path
+    if config.base.startswith((".", "/", "~")):
+        raise ConfigError("no such folder", where=f"model.base {config.base!r}", do="check it")
+    return _from_hub(config)
+
+
+def _in_package(base: str) -> Path:
+    package, _, folder = base.removeprefix("package:").partition("/")
+    try:
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None:
+        raise ConfigError(
+            f"no installed Python package {package!r}",
+            where=f"model.base {base!r}",
+            do=f"pip install {package.replace('_', '-')}",
+        )
+    root = Path(spec.origin).resolve().parent
+    path = (root / folder).resolve()
+    if not path.is_relative_to(root) or not path.is_dir():
+        raise ConfigError(f"the package has no folder {folder!r}", where=f"model.base {base!r}")
+    return path
+
+
+def _from_hub(config: ModelConfig) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(
+            config.base, revision=config.revision, ignore_patterns=_NOT_NEEDED
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ConfigError(
+            f"model.base {config.base!r} is neither a folder nor a model that can be had from the "
+            f"hub ({type(error).__name__})",
+            do="download it where there is internet and give its folder, or check the name",
+        ) from error
+    return Path(found)
+
+
+def max_seq_length(folder: Path) -> int | None:
+    """Tokens that the model keeps of a text, as its own files say; None when they do not."""
+    for name, key in (
+        ("sentence_bert_config.json", "max_seq_length"),
+        ("tokenizer_config.json", "model_max_length"),
+        ("config.json", "max_position_embeddings"),
+    ):
+        value = _json(folder / name).get(key)
+        if isinstance(value, int) and 0 < value < 10**6:
+            return value
+    return None
+
+
+def prompts(folder: Path) -> dict[str, str]:
+    """The prompts that travel with a model: name (`query`, `document`) -> text put before."""
+    found = _json(folder / "config_sentence_transformers.json").get("prompts") or {}
+    return {name: text for name, text in found.items() if text}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    tree = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return tree if isinstance(tree, dict) else {}

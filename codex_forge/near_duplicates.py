@@ -1,0 +1,98 @@
+"""Near-duplicate texts: which queries repeat a protected question, up to small changes.
+
+Two texts are compared by the character 4-grams of their words, twice: as plain sets (Jaccard), and
+with each gram weighted by its rarity among the protected texts. Both must be high. The plain one
+alone would call two questions of one wording about different things duplicates; the weighted one
+alone would call every query with the same name a duplicate. Candidates come from an inverted index
+by prefix filtering (Chaudhuri et al., ICDE 2006), so that none is missed and few are compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
+
+from codex_forge.entities import normalise
+from codex_forge.search import words
+
+_GRAM = 4
+
+
+class Match(NamedTuple):
+    """The protected text most similar to a query."""
+
+    key: str
+    text: str
+    similarity: float
+
+
+@lru_cache(maxsize=65536)
+def _grams_of_word(word: str) -> tuple[str, ...]:
+    padded = f" {word} "
+    return tuple(padded[i : i + _GRAM] for i in range(max(1, len(padded) - _GRAM + 1)))
+
+
+def grams(text: str) -> frozenset[str]:
+    """Character 4-grams of the words of a text, words padded by a space on each side."""
+    return frozenset(gram for word in words(normalise(text)) for gram in _grams_of_word(word))
+
+
+class NearDuplicates:
+    """Protected texts (test and dev questions) that queries are held against."""
+
+    def __init__(self, protected: Iterable[tuple[str, str]], threshold: float) -> None:
+        """`protected` are (key, text); similar means at least `threshold`, in (0, 1]."""
+        self._threshold = threshold
+        self._texts = [(key, text, grams(text)) for key, text in protected]
+        frequency: dict[str, int] = {}
+        for _, _, found in self._texts:
+            for gram in found:
+                frequency[gram] = frequency.get(gram, 0) + 1
+        self._rarest = math.log(len(self._texts) + 1.5)
+        self._weights = {
+            gram: max(1e-6, math.log((len(self._texts) + 1.5) / (count + 0.5)))
+            for gram, count in frequency.items()
+        }
+        self._postings: dict[str, list[int]] = {}
+        for position, (_, _, found) in enumerate(self._texts):
+            for gram in self._prefix(found):
+                self._postings.setdefault(gram, []).append(position)
+
+    def find(self, text: str) -> Match | None:
+        """The most similar protected text, when one is similar enough."""
+        mine = grams(text)
+        near = {p for gram in self._prefix(mine) for p in self._postings.get(gram, ())}
+        best: Match | None = None
+        for position in sorted(near):
+            key, other, theirs = self._texts[position]
+            similarity = min(_jaccard(mine, theirs), self._weighted(mine, theirs))
+            if similarity >= self._threshold and (best is None or similarity > best.similarity):
+                best = Match(key, other, similarity)
+        return best
+
+    def _weight(self, gram: str) -> float:
+        return self._weights.get(gram, self._rarest)
+
+    def _prefix(self, found: frozenset[str]) -> list[str]:
+        """The rarest grams, one of which a similar text must share."""
+        ordered = sorted(found, key=lambda gram: (-self._weight(gram), gram))
+        left = sum(map(self._weight, ordered))
+        needed = self._threshold * left
+        prefix = []
+        for gram in ordered:
+            if left < needed:
+                break
+            prefix.append(gram)
+            left -= self._weight(gram)
+        return prefix
+
+    def _weighted(self, mine: frozenset[str], theirs: frozenset[str]) -> float:
+        union = sum(map(self._weight, mine | theirs))
+        return sum(map(self._weight, mine & theirs)) / union if union else 1.0
+
+
+def _jaccard(mine: frozenset[str], theirs: frozenset[str]) -> float:
+    union = len(mine | theirs)
+    return len(mine & theirs) / union if union else 1.0
