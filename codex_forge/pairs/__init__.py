@@ -1,0 +1,1 @@
+"""Training pairs from chunks, alias indexes and questions, split so that the test stays unseen."""
