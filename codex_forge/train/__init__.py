@@ -1,0 +1,1 @@
+"""Fine-tuning: pairs in, a model folder out, with its history and its card."""
