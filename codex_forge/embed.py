@@ -1,0 +1,129 @@
+"""The mode `embed`: the whole corpus as vectors, in Parquet shards and a ChromaDB collection."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from codex_forge import chroma, embeddings
+from codex_forge.artifact import Artifact, Draft, Input, is_whole
+from codex_forge.config import RunConfig
+from codex_forge.corpus import find_files, read_corpus
+from codex_forge.job import Job
+from codex_forge.model import locate
+from codex_forge.progress import progress
+from codex_forge.records import Chunk
+from codex_forge.tokens import audit_lengths, load_tokenizer
+
+log = logging.getLogger("codex_forge")
+
+
+class ModelInUse(NamedTuple):
+    """The model that a config embeds with: its folder and its identity."""
+
+    folder: Path
+    identity: Input
+    trained: bool
+
+
+def run(job: Job) -> None:
+    """Embed this job's shard of the corpus, and mirror the whole artifact in ChromaDB."""
+    config = job.config
+    files = find_files(config.corpus)
+    model = find_model(job)
+    settings = {"on_bad_record": config.corpus.on_bad_record, **_model_settings(config, model)}
+    inputs = {"model": model.identity, **files.inputs(("chunks",))}
+    recipe = job.recipe(config.embed_name, settings, inputs)
+    draft = job.begin(recipe)
+    if isinstance(draft, Draft):
+        corpus = read_corpus(files, config.corpus.on_bad_record)
+        _embed(config, model, corpus.chunks[job.shard :: job.shards], draft)
+        log.info("wrote %s", job.store.url(recipe.folder))
+    if config.embed.chroma.path and is_whole(job.store, recipe):
+        mirror(config, job.open("embed", config.embed_name))
+
+
+def find_model(job: Job) -> ModelInUse:
+    """The base model of the run, or the one that `train` made of it, as `embed.model` says."""
+    if job.config.embed.model == "base":
+        base = locate.locate(job.config.model)
+        return ModelInUse(base.folder, base.identity, trained=False)
+    artifact = job.open("train", job.config.name)
+    return ModelInUse(artifact.path_of_folder("model"), artifact.as_input(), trained=True)
+
+
+def _model_settings(config: RunConfig, model: ModelInUse) -> dict[str, Any]:
+    """A base model is used as the config says; a trained one carries its own prompts and length."""
+    if model.trained:
+        return {}
+    keys = ("max_seq_length", "query_prompt", "document_prompt")
+    return {f"model.{key}": getattr(config.model, key) for key in keys}
+
+
+def _embed(config: RunConfig, model: ModelInUse, chunks: Sequence[Chunk], draft: Draft) -> None:
+    truncated = _check_lengths(config, model, chunks)
+    from codex_forge.model.encoder import Encoder, load_base, load_trained
+
+    load = load_trained if model.trained else load_base
+    encoder = Encoder(load(model.folder, config.model), config.embed.batch_size)
+    name = f"part-{draft.shard:05d}-of-{draft.shards:05d}.parquet"
+    bar = progress(chunks, f"chunks embedded with the {config.embed.model} model")
+    with embeddings.EmbeddingsWriter(draft.path(name), encoder.dimension) as writer:
+        for block in _blocks(bar, config.embed.rows_per_group):
+            writer.write(block, encoder.encode_document([chunk.text for chunk in block]))
+    draft.commit(
+        {"chunks": len(chunks), "truncated": truncated},
+        {"model": config.embed.model, "dimension": encoder.dimension},
+    )
+
+
+def _blocks(chunks: Iterator[Chunk], size: int) -> Iterator[list[Chunk]]:
+    block: list[Chunk] = []
+    for chunk in chunks:
+        block.append(chunk)
+        if len(block) == size:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _check_lengths(config: RunConfig, model: ModelInUse, chunks: Sequence[Chunk]) -> int:
+    """Measure what the model will cut off before anything is spent; returns the chunks cut."""
+    own = None if model.trained else config.model.max_seq_length
+    limit = own or locate.max_seq_length(model.folder)
+    if limit is None:
+        return 0
+    prompt = locate.prompts(model.folder).get("document", "")
+    if not model.trained:
+        prompt = config.model.document_prompt or prompt
+    texts = (chunk.text for chunk in chunks)
+    found = audit_lengths(texts, load_tokenizer(model.folder), limit, prompt=prompt, what="chunks")
+    log.info(
+        "  %d chunks, %d of them cut at %d tokens (longest %d)",
+        found.texts,
+        found.truncated,
+        limit,
+        found.maximum,
+    )
+    return found.truncated
+
+
+def mirror(config: RunConfig, artifact: Artifact) -> None:
+    """Make the Chroma collection of the run's name hold what the artifact holds."""
+    path = config.embed.chroma.path
+    if path is None:
+        return
+    wanted = chroma.Mirror(
+        collection=artifact.manifest.name,
+        embeddings=artifact.digest,
+        model=artifact.manifest.inputs["model"].digest,
+        rows=artifact.counts["chunks"],
+    )
+    rows = progress(embeddings.batches(artifact), "batches written to Chroma")
+    if chroma.sync(path, wanted, rows, config.embed.chroma.batch_size):
+        log.info("  Chroma collection %s in %s: %d rows", wanted.collection, path, wanted.rows)
+    else:
+        log.info("  Chroma collection %s in %s is up to date", wanted.collection, path)

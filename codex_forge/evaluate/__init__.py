@@ -1,0 +1,1 @@
+"""Retrieval on held-out questions: the topic rubric, IR measures, slices, latency."""
