@@ -1,0 +1,1 @@
+"""Baseline against candidate on the same questions, with uncertainty, for people to decide by."""

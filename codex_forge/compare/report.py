@@ -1,0 +1,258 @@
+"""The facts of a comparison, from two evaluate artifacts: numbers, slices, examples, lineage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from codex_forge.artifact import Artifact
+from codex_forge.compare.significance import Paired, Resampler, verdict
+from codex_forge.config import flatten
+from codex_forge.config.sections import CompareConfig, Tier
+from codex_forge.jsonl import read_json, read_jsonl
+
+BELOW_ALL_TIERS = "change strategy"
+MEASURE = "rubric"
+_LEAST_SLICE = 2
+
+Row = dict[str, Any]
+
+
+class Comparison:
+    """Two runs over the same questions."""
+
+    def __init__(
+        self, baseline: Artifact, candidate: Artifact, config: CompareConfig, seed: int
+    ) -> None:
+        """Read both; their questions are the same, in the same order."""
+        self._config, self._seed = config, seed
+        self._artifacts = {"baseline": baseline, "candidate": candidate}
+        self._reports = {
+            side: read_json(artifact.path("report.json"))
+            for side, artifact in self._artifacts.items()
+        }
+        self._rows = {
+            side: list(read_jsonl(artifact.path("per_question.jsonl")))
+            for side, artifact in self._artifacts.items()
+        }
+        self._pairs = list(zip(self._rows["baseline"], self._rows["candidate"], strict=True))
+
+    def report(self) -> dict[str, Any]:
+        """Everything that `report.json` holds."""
+        resampler = self._resampler(self._pairs)
+        measures = self._pairs[0][0]["measures"]
+        found = {name: self._compare(resampler, self._pairs, name) for name in measures}
+        main = found[MEASURE]
+        report: dict[str, Any] = {
+            "verdict": verdict(main.difference),
+            "tier": tier_of(main.candidate.low, self._config.tiers),
+            "tier_judged_at": _round(main.candidate.low),
+            "tiers": [tier.model_dump() for tier in self._config.tiers],
+            "measure": MEASURE,
+            "part": self._reports["candidate"]["part"],
+            "questions": len(self._pairs),
+            "groups": resampler.groups,
+            "confidence": self._config.confidence,
+            "resamples": self._config.resamples,
+            "smallest_detectable": _round(main.smallest_detectable),
+            "baseline": self._side("baseline"),
+            "candidate": self._side("candidate"),
+            "metrics": {name: _numbers(paired) for name, paired in found.items()},
+            "slices": self._slices(),
+            "distribution": self._distribution(),
+            "latency_ms": {side: r["latency_ms"] for side, r in self._reports.items()},
+            **self._examples(),
+        }
+        report["recommendations"] = recommendations(report)
+        return report
+
+    def rows(self) -> list[Row]:
+        """One flat row a question: what it is, both scores, the difference."""
+        return [
+            {
+                "query_id": before["query_id"],
+                "question": before["question"],
+                "category": before["category"],
+                "difficulty": before["difficulty"],
+                "baseline": _round(before["measures"][MEASURE]),
+                "candidate": _round(after["measures"][MEASURE]),
+                "difference": _round(after["measures"][MEASURE] - before["measures"][MEASURE]),
+            }
+            for before, after in self._pairs
+        ]
+
+    def _resampler(self, pairs: Sequence[tuple[Row, Row]]) -> Resampler:
+        groups = [before["group"] for before, _ in pairs]
+        return Resampler(groups, self._config.resamples, self._config.confidence, self._seed)
+
+    def _compare(self, resampler: Resampler, pairs: Sequence[tuple[Row, Row]], name: str) -> Paired:
+        return resampler.compare(
+            [before["measures"][name] for before, _ in pairs],
+            [after["measures"][name] for _, after in pairs],
+        )
+
+    def _side(self, side: str) -> dict[str, Any]:
+        manifest, report = self._artifacts[side].manifest, self._reports[side]
+        return {
+            "name": manifest.name,
+            "fingerprint": manifest.fingerprint,
+            "digest": manifest.digest,
+            "retriever": report["retriever"],
+            "model": report["model"],
+        }
+
+    def _slices(self) -> dict[str, Any]:
+        """The rubric of both sides by the values of every field that both sliced."""
+        found: dict[str, Any] = {}
+        for name, values in self._reports["candidate"]["slices"].items():
+            found[name] = {}
+            for value in values:
+                pairs = [p for p in self._pairs if _value(p[0].get(name)) == value]
+                paired = self._compare(self._resampler(pairs), pairs, MEASURE)
+                numbers = _numbers(paired)
+                kept = ("baseline", "candidate", "difference", "ci_low", "ci_high")
+                found[name][value] = {
+                    "questions": len(pairs),
+                    **{key: numbers[key] for key in kept},
+                }
+        return found
+
+    def _distribution(self) -> dict[str, Any]:
+        edges = [0, 1, 2, 3, 4, 5]
+        counts = {
+            side: [int(n) for n in np.histogram([r["measures"][MEASURE] for r in rows], edges)[0]]
+            for side, rows in self._rows.items()
+        }
+        return {"edges": edges, **counts}
+
+    def _examples(self) -> dict[str, list[Row]]:
+        """The questions that gained and lost the most, with what was retrieved on both sides."""
+        by_gain = sorted(self._pairs, key=lambda p: (_gain(p), p[0]["query_id"]))
+        shown = self._config.shown
+        lost = [p for p in by_gain[:shown] if _gain(p) < 0]
+        gained = [p for p in by_gain[::-1][:shown] if _gain(p) > 0]
+        return {"gained": [_example(p) for p in gained], "lost": [_example(p) for p in lost]}
+
+
+def tier_of(score: float, tiers: Sequence[Tier]) -> str:
+    """The highest tier that a rubric score reaches."""
+    reached = [tier.name for tier in tiers if score >= tier.at_least]
+    return reached[-1] if reached else BELOW_ALL_TIERS
+
+
+def recommendations(report: Mapping[str, Any]) -> list[str]:
+    """What the numbers advise, by stated rules."""
+    numbers = report["metrics"][MEASURE]
+    advice = []
+    if report["verdict"] == "improved":
+        advice.append(
+            "The gain holds on questions that training never saw: the candidate can replace the "
+            "baseline. Embed the corpus with it before queries use it."
+        )
+    elif report["verdict"] == "worse":
+        advice.append("Keep the baseline: the candidate is worse on this bank.")
+    else:
+        advice.append(
+            f"No difference was shown. This bank finds true differences from "
+            f"{report['smallest_detectable']:.2f} upwards in 4 of 5 cases; smaller ones need more "
+            "questions."
+        )
+    if report["tier"] == BELOW_ALL_TIERS:
+        first = report["tiers"][0]
+        advice.append(
+            f"The lower end of the candidate's interval, {report['tier_judged_at']:.2f}, is below "
+            f"{first['at_least']} ({first['name']}): look at the chunks and the index before "
+            "training longer."
+        )
+    for field, values in report["slices"].items():
+        for value, found in values.items():
+            if found["ci_high"] < 0 and found["questions"] >= _LEAST_SLICE:
+                advice.append(
+                    f"Questions with {field} = {value} lost {-found['difference']:.2f}: read the "
+                    "losses in the report, and give that slice more train pairs."
+                )
+    told = report["slices"].get("alias_in_index", {})
+    if {"true", "false"} <= told.keys() and told["false"]["candidate"] < told["true"]["candidate"]:
+        gap = told["true"]["candidate"] - told["false"]["candidate"]
+        advice.append(
+            f"Names that the index tells score {gap:.2f} higher than names that it does not: "
+            "adding aliases to the index is the cheapest next gain."
+        )
+    if numbers["loss"] > numbers["win"]:
+        advice.append("More questions lost than gained, although the mean may not show it.")
+    return advice
+
+
+def lineage(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
+    """How each artifact was made: settings, inputs, fingerprints."""
+    found = []
+    for artifact in artifacts:
+        manifest = artifact.manifest
+        found.append(
+            {
+                "kind": manifest.kind,
+                "name": manifest.name,
+                "fingerprint": manifest.fingerprint,
+                "digest": artifact.digest,
+                "settings": flatten(manifest.settings),
+                "inputs": {
+                    role: f"{given.kind} {given.name} {given.digest[:12]}"
+                    for role, given in manifest.inputs.items()
+                },
+            }
+        )
+    return found
+
+
+def _numbers(paired: Paired) -> dict[str, Any]:
+    return {
+        "baseline": _round(paired.baseline.mean),
+        "candidate": _round(paired.candidate.mean),
+        "difference": _round(paired.difference.mean),
+        "ci_low": _round(paired.difference.low),
+        "ci_high": _round(paired.difference.high),
+        "p_value": _round(paired.p_value),
+        "win": paired.win,
+        "tie": paired.tie,
+        "loss": paired.loss,
+        "baseline_low": _round(paired.baseline.low),
+        "baseline_high": _round(paired.baseline.high),
+        "candidate_low": _round(paired.candidate.low),
+        "candidate_high": _round(paired.candidate.high),
+    }
+
+
+def _round(value: float) -> float:
+    return round(float(value), 6)
+
+
+def _gain(pair: tuple[Row, Row]) -> float:
+    return float(pair[1]["measures"][MEASURE] - pair[0]["measures"][MEASURE])
+
+
+def _value(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _example(pair: tuple[Row, Row]) -> Row:
+    before, after = pair
+    return {
+        **{key: before[key] for key in ("query_id", "question", "category", "difficulty")},
+        "baseline": _round(before["measures"][MEASURE]),
+        "candidate": _round(after["measures"][MEASURE]),
+        "topics": before["expected_topics"],
+        "covered_baseline": _covered(before),
+        "covered_candidate": _covered(after),
+        "top_baseline": before["retrieved"],
+        "top_candidate": after["retrieved"],
+    }
+
+
+def _covered(row: Row) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for chunk in row["retrieved"]:
+        for topic, name in chunk["covers"].items():
+            found.setdefault(topic, name)
+    return found

@@ -1,0 +1,186 @@
+"""The mode `compare`: two evaluate artifacts in, `compare/<name>/` out, with the verdict."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from codex_forge.artifact import Artifact, Draft
+from codex_forge.compare.html import render
+from codex_forge.compare.report import BELOW_ALL_TIERS, MEASURE, Comparison, lineage
+from codex_forge.config.sections import CompareConfig
+from codex_forge.errors import GateNotMet, InputError
+from codex_forge.job import Job
+from codex_forge.jsonl import read_json, write_json
+
+log = logging.getLogger("codex_forge")
+
+
+def run(job: Job) -> None:
+    """Compare the run's candidate with its baseline, unless that is done.
+
+    Raises:
+        GateNotMet: `compare.gate.enforce` is set and the candidate does not pass.
+    """
+    config = job.config
+    baseline = job.open("evaluate", config.baseline_name)
+    candidate = job.open("evaluate", config.candidate_name)
+    _check_same_questions(baseline, candidate)
+    settings = {
+        "seed": config.seed,
+        "compare": config.compare.model_dump(
+            mode="json", exclude={"baseline", "candidate", "gate"}
+        ),
+    }
+    inputs = {"baseline": baseline.as_input(), "candidate": candidate.as_input()}
+    recipe = job.recipe(config.compare_name, settings, inputs)
+    draft = job.begin(recipe)
+    if isinstance(draft, Draft):
+        comparison = Comparison(baseline, candidate, config.compare, config.seed)
+        report = comparison.report()
+        report["lineage"] = lineage(list(_ancestors(job, [candidate, baseline])))
+        report["versions"] = candidate.manifest.versions
+        _write(draft, report, comparison.rows())
+        log.info("wrote %s", job.store.url(recipe.folder))
+    else:
+        report = read_json(job.open("compare", recipe.name).path("report.json"))
+    print(headline(report))
+    print(f"report: {job.store.url(recipe.folder)}/report.html")
+    check_gate(report, config.compare, job.store.url(recipe.folder))
+
+
+def _check_same_questions(baseline: Artifact, candidate: Artifact) -> None:
+    """Both must have answered the same questions under the same rubric."""
+    settings = [a.manifest.settings["evaluate"] for a in (baseline, candidate)]
+    differing = [
+        key for key in ("part", "rubric_k", "k", "depth") if settings[0][key] != settings[1][key]
+    ]
+    if differing:
+        raise InputError(
+            f"baseline and candidate differ in evaluate.{differing[0]}",
+            where=f"{baseline.url} and {candidate.url}",
+            do="evaluate both with the same settings",
+        )
+    if baseline.manifest.inputs["pairs"].digest != candidate.manifest.inputs["pairs"].digest:
+        raise InputError(
+            "baseline and candidate were evaluated on different question banks",
+            where=f"{baseline.url} and {candidate.url}",
+            do="evaluate both on the same pairs artifact",
+        )
+
+
+def _ancestors(job: Job, artifacts: Sequence[Artifact]) -> Iterator[Artifact]:
+    """The artifacts and all that they were made from, each once, as far as they are here."""
+    seen: set[tuple[str, str]] = set()
+    queue = list(artifacts)
+    while queue:
+        artifact = queue.pop(0)
+        key = (artifact.manifest.kind, artifact.manifest.name)
+        if key in seen:
+            continue
+        seen.add(key)
+        yield artifact
+        for given in artifact.manifest.inputs.values():
+            if given.kind in ("pairs", "train", "embed"):
+                queue.append(job.open(given.kind, given.name))
+
+
+def _write(draft: Draft, report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    write_json(draft.path("report.json"), report)
+    draft.path("report.html").write_text(render(report, rows), encoding="utf-8")
+    draft.path("summary.md").write_text(markdown(report), encoding="utf-8")
+    _write_csv(draft.path("per_question.csv"), rows)
+    summary = {"verdict": report["verdict"], "tier": report["tier"]}
+    # These two hold latencies, which differ between equal runs.
+    draft.commit({"questions": len(rows)}, summary, volatile=("report.json", "report.html"))
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """The few lines that a run ends with."""
+    numbers = report["metrics"][MEASURE]
+    percent = f"{100 * report['confidence']:g} %"
+    lines = [
+        "",
+        f"  {report['questions']} {report['part']} questions that training never saw",
+        f"  {report['baseline']['name']:<24} {numbers['baseline']:.2f}/5   "
+        f"({percent} interval {numbers['baseline_low']:.2f} to {numbers['baseline_high']:.2f})",
+        f"  {report['candidate']['name']:<24} {numbers['candidate']:.2f}/5   "
+        f"({percent} interval {numbers['candidate_low']:.2f} to {numbers['candidate_high']:.2f})",
+        f"  {'difference':<24} {numbers['difference']:+.2f}    "
+        f"({percent} interval {numbers['ci_low']:+.2f} to {numbers['ci_high']:+.2f}, "
+        f"p {numbers['p_value']:.2g})",
+        f"  {'win / tie / loss':<24} {numbers['win']} / {numbers['tie']} / {numbers['loss']}",
+    ]
+    for name, values in report["slices"].items():
+        if name not in ("category", "exposure", "name_in_index"):
+            lines += [_slice_line(name, value, found) for value, found in values.items()]
+    lines += [
+        f"  {'tier':<24} {report['tier']} (judged at {report['tier_judged_at']:.2f})",
+        f"  {'verdict':<24} {report['verdict']} (smallest detectable difference "
+        f"{report['smallest_detectable']:.2f})",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _slice_line(name: str, value: str, found: Mapping[str, Any]) -> str:
+    return (
+        f"  {f'{name} = {value}':<24} {found['baseline']:.2f} -> {found['candidate']:.2f}  "
+        f"({found['ci_low']:+.2f} to {found['ci_high']:+.2f}, {found['questions']} questions)"
+    )
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The comparison as Markdown, for a pull request or a ticket."""
+    lines = [
+        f"# {report['candidate']['name']} against {report['baseline']['name']}",
+        "",
+        f"**{report['verdict']}**, tier **{report['tier']}** "
+        f"(judged at {report['tier_judged_at']:.2f}), {report['questions']} {report['part']} "
+        f"questions, smallest detectable difference {report['smallest_detectable']:.2f}.",
+        "",
+        "| measure | baseline | candidate | difference | interval | p | win / tie / loss |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, n in report["metrics"].items():
+        lines.append(
+            f"| {name} | {n['baseline']:.3f} | {n['candidate']:.3f} | {n['difference']:+.3f} | "
+            f"{n['ci_low']:+.3f} to {n['ci_high']:+.3f} | {n['p_value']:.2g} | "
+            f"{n['win']} / {n['tie']} / {n['loss']} |"
+        )
+    lines += ["", "| slice | questions | baseline | candidate | difference | interval |"]
+    lines.append("|---|---|---|---|---|---|")
+    for name, values in report["slices"].items():
+        for value, n in values.items():
+            lines.append(
+                f"| {name} = {value} | {n['questions']} | {n['baseline']:.2f} | "
+                f"{n['candidate']:.2f} | {n['difference']:+.2f} | "
+                f"{n['ci_low']:+.2f} to {n['ci_high']:+.2f} |"
+            )
+    lines += ["", *(f"- {advice}" for advice in report["recommendations"]), ""]
+    return "\n".join(lines)
+
+
+def check_gate(report: Mapping[str, Any], config: CompareConfig, where: str) -> None:
+    """Fail when the gate is enforced and the candidate does not reach it."""
+    if not config.gate.enforce:
+        return
+    order = [BELOW_ALL_TIERS, *(tier.name for tier in config.tiers)]
+    if order.index(report["tier"]) < order.index(config.gate.min_tier):
+        raise GateNotMet(
+            f"tier {report['tier']} is below {config.gate.min_tier}",
+            where=where,
+            do="read the recommendations in report.html",
+        )
+    if config.gate.require_improved and report["verdict"] != "improved":
+        raise GateNotMet(f"the verdict is {report['verdict']}", where=where)
