@@ -116,7 +116,7 @@ class NegativesConfig(Section):
     bm25_depth: Positive = 30
     """How far down the BM25 ranking a negative may come from."""
     generic_topic_share: Share = 0.01
-    """A topic found in more than this share of all chunks does not alone make a chunk a positive."""
+    """A topic in more than this share of all chunks does not alone make a chunk a positive."""
 
 
 class PairsConfig(Section):
