@@ -168,8 +168,9 @@ class Artifact:
         entry = self._files.get(name)
         if entry is None:
             raise InputError(f"has no file {name}", where=self.url, do="make it again with --force")
+        url = self._store.url(f"{self.folder}/{name}")  # refuses a name that leaves the folder
         if self._store.is_local:
-            local = Path(self._store.url(f"{self.folder}/{name}"))
+            local = Path(url)
         else:
             local = self._cache / self.digest[:16] / self.folder / name
             if not local.exists():

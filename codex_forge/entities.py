@@ -15,6 +15,7 @@ from ahocorasick_rs import AhoCorasick
 from codex_forge.records import Chunk, Entity
 
 _SPACES = re.compile(r"\s+")
+_BORDER = " \0 "
 
 
 def normalise(text: str) -> str:
@@ -52,7 +53,8 @@ def _is_word(text: str, start: int, end: int) -> bool:
 
 
 def _part(sign: str) -> bool:
-    return sign.isalnum() or sign == "_"
+    """Letters, digits, `_`, and the vowel signs of Indic scripts, which are marks."""
+    return sign.isalnum() or sign == "_" or unicodedata.category(sign).startswith("M")
 
 
 class EntityIndex:
@@ -91,6 +93,11 @@ class EntityIndex:
         return forms
 
 
+def named_text(chunk: Chunk) -> str:
+    """Text and mentions of a chunk as one text, in which no name runs from one into the next."""
+    return _BORDER.join((chunk.text, *chunk.mentions))
+
+
 class TopicMatcher:
     """Which expected topics a chunk covers, in its text or its mentions, under any alias."""
 
@@ -105,8 +112,7 @@ class TopicMatcher:
     def covered(self, chunk: Chunk) -> dict[str, str]:
         """Topic -> the (normalised) name under which the chunk covers it, sorted by topic."""
         found: dict[str, str] = {}
-        text = "\n".join((chunk.text, *chunk.mentions))
-        for form in sorted(self._matcher.find(text)):
+        for form in sorted(self._matcher.find(named_text(chunk))):
             for topic in self._topics_of[form]:
                 found.setdefault(topic, form)
         return dict(sorted(found.items()))

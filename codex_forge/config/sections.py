@@ -159,9 +159,6 @@ class TrainConfig(Section):
     """Train on at most this many pairs, drawn by seed."""
     num_negatives: Count = 1
     """Mined negatives of a pair that enter the batch."""
-    max_seq_length: Positive | None = None
-    """Tokens of a text that training looks at; the model's length when not given. The saved model
-    keeps its own length."""
     batch_size: Positive = 64
     """Pairs in a micro-batch on one device."""
     gradient_accumulation: Positive = 1

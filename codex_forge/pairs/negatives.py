@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from codex_forge.config.sections import NegativesConfig
 from codex_forge.corpus import Corpus
-from codex_forge.entities import EntityIndex, NameMatcher, normalise
+from codex_forge.entities import EntityIndex, NameMatcher, named_text, normalise
 from codex_forge.pairs.positives import Judge
 from codex_forge.pairs.synthesis import Query
 from codex_forge.records import Chunk
@@ -119,7 +119,7 @@ class NegativeMiner:
         """Chunks of the entities that the chunk names, its own left out."""
         found = {
             position
-            for name in sorted(self._names.find("\n".join((chunk.text, *chunk.mentions))))
+            for name in sorted(self._names.find(named_text(chunk)))
             for entity in self._index.named(name)
             if entity.filename != chunk.filename
             for position in self._by_name.get(entity.filename, ())

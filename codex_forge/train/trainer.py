@@ -50,13 +50,10 @@ def fine_tune(
         rows = read_rows(pairs.path("pairs-train.jsonl"), config.train, config.seed)
         dev = _dev_rows(pairs, config)
         history = History()
-        reads = model.max_seq_length
-        model.max_seq_length = config.train.max_seq_length or reads
         trainer = make_trainer(config, model, rows, dev=dev, history=history, scratch=scratch)
         started = time.monotonic()
         trainer.train()
         summary = _summary(history, trainer, len(rows), time.monotonic() - started)
-        model.max_seq_length = reads
         model.save_pretrained(str(draft.folder / "model"), safe_serialization=True)
         for key, value in summary.items():
             log.info("  %s: %s", key, value)
