@@ -102,7 +102,7 @@ class Manifest:
             tree["inputs"] = {role: Input(**given) for role, given in tree["inputs"].items()}
             tree["files"] = tuple(FileEntry(**entry) for entry in tree["files"])
             return cls(**tree)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(
                 f"not a manifest that this version reads ({error})",
                 where=where,
@@ -260,10 +260,10 @@ class Draft:
 
     def _publish(self, manifest: Manifest) -> None:
         base = self.recipe.folder
-        before = _manifests(self._store, self.recipe)
+        before, unreadable = self._before()
         replaced = {p: m for p, m in before.items() if m.shard == self.shard or not self._agrees(m)}
         # From here until the new manifest is written, the old artifact does not exist any more.
-        for path in replaced:
+        for path in (*replaced, *unreadable):
             self._store.delete(path)
         for entry in manifest.files:
             self._store.put(self.folder / entry.path, f"{base}/{entry.path}")
@@ -275,6 +275,16 @@ class Draft:
         left = {e.path for m in replaced.values() for e in m.files} - kept
         for name in sorted(left):
             self._store.delete(f"{base}/{name}")
+
+    def _before(self) -> tuple[dict[str, Manifest], list[str]]:
+        """The manifests that are there, and the paths of those that cannot be read."""
+        found, unreadable = {}, []
+        for path in _manifest_paths(self._store, self.recipe.folder):
+            try:
+                found[path] = Manifest.parse(self._store.read(path), self._store.url(path))
+            except InputError:
+                unreadable.append(path)
+        return found, unreadable
 
     def _agrees(self, other: Manifest) -> bool:
         return other.fingerprint == self.recipe.fingerprint and other.shards == self.shards
@@ -294,6 +304,12 @@ def open_artifact(store: Store, kind: str, name: str, cache: Path) -> Artifact:
     if not found:
         raise InputError(
             f"there is no {kind} artifact {name!r}", where=where, do=f"run python -m jobs.{kind}"
+        )
+    if len({(m.fingerprint, m.shards) for m in found}) > 1:
+        raise InputError(
+            "its shards were made with different settings, inputs or numbers of shards",
+            where=where,
+            do=f"run python -m jobs.{kind} --force for all of them",
         )
     have = sorted(m.shard for m in found)
     raise InputError(
@@ -315,8 +331,8 @@ def begin(
     Raises:
         InputError: another artifact has this name, and `force` is off; says what differs.
     """
-    found = list(_manifests(store, recipe).values())
     if not force:
+        found = list(_manifests(store, recipe).values())
         other = next((m for m in found if m.fingerprint != recipe.fingerprint), None)
         if other is not None:
             raise InputError(
@@ -357,14 +373,18 @@ def _manifest_name(shard: int, shards: int) -> str:
     return "manifest.json" if shards == 1 else f"manifest-{shard:05d}-of-{shards:05d}.json"
 
 
-def _manifests_in(store: Store, folder: str) -> dict[str, Manifest]:
-    paths = [
+def _manifest_paths(store: Store, folder: str) -> list[str]:
+    return [
         path
         for path in store.list(folder)
         if path.removeprefix(f"{folder}/").startswith("manifest")
         and path.endswith(".json")
         and "/" not in path.removeprefix(f"{folder}/")
     ]
+
+
+def _manifests_in(store: Store, folder: str) -> dict[str, Manifest]:
+    paths = _manifest_paths(store, folder)
     return {path: Manifest.parse(store.read(path), store.url(path)) for path in paths}
 
 
@@ -379,7 +399,7 @@ def _whole(manifests: Sequence[Manifest]) -> list[Manifest]:
         key = (manifest.fingerprint, manifest.shards)
         groups.setdefault(key, {})[manifest.shard] = manifest
     for (_, shards), group in groups.items():
-        if len(group) == shards:
+        if group.keys() == set(range(shards)):
             return [group[i] for i in range(shards)]
     return []
 

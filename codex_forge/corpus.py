@@ -44,6 +44,14 @@ class _BadRecordError(Exception):
         self.field, self.reason = field, reason
 
 
+class _NotJsonError(_BadRecordError):
+    """Text that no JSON parser takes; knows its line."""
+
+    def __init__(self, error: json.JSONDecodeError) -> None:
+        super().__init__("", f"not JSON ({error.msg} at column {error.colno})")
+        self.line = error.lineno
+
+
 @dataclass(frozen=True)
 class CorpusFiles:
     """The files that a corpus consists of, by role (`chunks`, `indexes`, `questions`)."""
@@ -137,11 +145,31 @@ def _reject_constant(name: str) -> NoReturn:
     raise _BadRecordError("", f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise _BadRecordError("", f"the number {text} is too large")
+    return number
+
+
 def _parse(text: str) -> Any:
+    """Strict JSON, with what Python's parser cannot take named as well."""
     try:
-        return json.loads(text, parse_constant=_reject_constant)
+        return json.loads(text, parse_constant=_reject_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
-        raise _BadRecordError("", f"not JSON ({error.msg} at column {error.colno})") from error
+        raise _NotJsonError(error) from error
+    except ValueError as error:  # Python takes whole numbers of up to 4300 digits
+        raise _BadRecordError("", "holds a number of too many digits") from error
+    except RecursionError as error:
+        raise _BadRecordError("", "is nested too deep") from error
+
+
+def _whole_characters(record: Any) -> None:
+    """Refuse half of a surrogate pair: JSON can spell it, no file can hold it."""
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise _BadRecordError("", "holds half of a surrogate pair, which is no text") from error
 
 
 def _distinct_chunks(names: tuple[str, ...], bad: list[BadRecord]) -> Iterator[Chunk]:
@@ -169,6 +197,15 @@ def _printable(line: bytes) -> str:
     return line.decode("utf-8", "replace").strip()[:2000]
 
 
+def _printable_record(record: Any) -> Any:
+    """The record itself where a file can hold it, else its JSON in ASCII."""
+    try:
+        _whole_characters(record)
+    except _BadRecordError:
+        return json.dumps(record)
+    return record
+
+
 def _chunk(line: bytes) -> Chunk:
     try:
         record = _parse(line.decode("utf-8-sig"))
@@ -176,6 +213,8 @@ def _chunk(line: bytes) -> Chunk:
         raise _BadRecordError("", f"not UTF-8 (byte {error.start})") from error
     if not isinstance(record, dict):
         raise _BadRecordError("", f"expected an object, got {_kind(record)}")
+    if b"\\u" in line:
+        _whole_characters(record)
     text, filename = _text(record, "text"), _text(record, "filename")
     mentions: dict[str, None] = {}
     rest = {}
@@ -200,14 +239,12 @@ def _whole_json(name: str, bad: list[BadRecord]) -> Any:
     with open_text(name) as handle:
         data = handle.read()
     try:
-        return json.loads(data.decode("utf-8-sig"), parse_constant=_reject_constant)
+        return _parse(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         bad.append(BadRecord(name, "1", "", f"not UTF-8 (byte {error.start})", None))
-    except json.JSONDecodeError as error:
-        reason = f"not JSON ({error.msg} at column {error.colno})"
-        bad.append(BadRecord(name, str(error.lineno), "", reason, None))
     except _BadRecordError as problem:
-        bad.append(BadRecord(name, "1", problem.field, problem.reason, None))
+        line = getattr(problem, "line", 1)
+        bad.append(BadRecord(name, str(line), problem.field, problem.reason, None))
     return None
 
 
@@ -223,10 +260,12 @@ def _entities(name: str, known: set[str], bad: list[BadRecord]) -> Iterator[Enti
         try:
             yield _entity(key, record, known)
         except _BadRecordError as problem:
-            bad.append(BadRecord(name, repr(key), problem.field, problem.reason, record))
+            kept = _printable_record(record)
+            bad.append(BadRecord(name, ascii(key), problem.field, problem.reason, kept))
 
 
 def _entity(key: str, record: Any, known: set[str]) -> Entity:
+    _whole_characters([key, record])
     if not isinstance(record, dict):
         raise _BadRecordError("", f"expected an object, got {_kind(record)}")
     filename = _text(record, "filename")
@@ -261,7 +300,8 @@ def _distinct_questions(
                 if question.query_id in seen:
                     raise _BadRecordError("question_id", f"the same as {seen[question.query_id]}")
             except _BadRecordError as problem:
-                bad.append(BadRecord(name, place, problem.field, problem.reason, record))
+                kept = _printable_record(record)
+                bad.append(BadRecord(name, place, problem.field, problem.reason, kept))
                 continue
             seen[question.query_id] = f"{name}:{place}"
             yield question
@@ -279,6 +319,7 @@ _QUESTION_FIELDS = {
 
 
 def _question(record: Any, known: set[str]) -> Question:
+    _whole_characters(record)
     if not isinstance(record, dict):
         raise _BadRecordError("", f"expected an object, got {_kind(record)}")
     text = _text(record, "question")
@@ -346,9 +387,12 @@ def _number(record: dict[str, Any], key: str) -> float | None:
     value = record.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise _BadRecordError(key, f"expected a number, got {_kind(value)}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise _BadRecordError(key, "the number is too large") from error
 
 
 def _kind(value: Any) -> str:
@@ -362,6 +406,6 @@ def _kind(value: Any) -> str:
         float: "a number",
         type(None): "null",
     }
-    if value == "":
+    if isinstance(value, str) and not value.strip():
         return "an empty text"
     return names.get(type(value), type(value).__name__)

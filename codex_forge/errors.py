@@ -32,7 +32,8 @@ class ForgeError(Exception):
         """`what` is wrong, `where` it is, and what to `do` about it."""
         self.what, self.where, self.do = what, str(where), do
         message = f"{where}: {what}" if self.where else what
-        super().__init__(f"{message}; {do}" if do else message)
+        between = "" if message.endswith("\n") else "; "
+        super().__init__(f"{message}{between}{do}" if do else message)
 
 
 class ConfigError(ForgeError):
@@ -63,10 +64,9 @@ class Preempted(TryAgain):
     """The scheduler asked the process to stop."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Advice that names the known word nearest to `word`, or lists them when none is near."""
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that `word` may be a slip of; None when none is near."""
     from difflib import get_close_matches
 
-    choices = sorted(known)
-    near = get_close_matches(word, choices, n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else f"known: {', '.join(choices)}"
+    near = get_close_matches(word, sorted(known), n=1, cutoff=0.6)
+    return near[0] if near else None

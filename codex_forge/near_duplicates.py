@@ -12,12 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from functools import lru_cache
+from math import fsum
 from typing import NamedTuple
 
 from codex_forge.entities import normalise
 from codex_forge.search import words
 
 _GRAM = 4
+_ROUNDING = 1e-9
 
 
 class Match(NamedTuple):
@@ -78,8 +80,8 @@ class NearDuplicates:
     def _prefix(self, found: frozenset[str]) -> list[str]:
         """The rarest grams, one of which a similar text must share."""
         ordered = sorted(found, key=lambda gram: (-self._weight(gram), gram))
-        left = sum(map(self._weight, ordered))
-        needed = self._threshold * left
+        left = fsum(map(self._weight, ordered))
+        needed = self._threshold * left - _ROUNDING
         prefix = []
         for gram in ordered:
             if left < needed:
@@ -89,8 +91,9 @@ class NearDuplicates:
         return prefix
 
     def _weighted(self, mine: frozenset[str], theirs: frozenset[str]) -> float:
-        union = sum(map(self._weight, mine | theirs))
-        return sum(map(self._weight, mine & theirs)) / union if union else 1.0
+        # fsum, because the order of a set differs from process to process.
+        union = fsum(map(self._weight, mine | theirs))
+        return fsum(map(self._weight, mine & theirs)) / union if union else 1.0
 
 
 def _jaccard(mine: frozenset[str], theirs: frozenset[str]) -> float:

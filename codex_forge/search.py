@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-_WORD = re.compile(r"\w+")
+# The vowel signs of Indic scripts are marks, which `\w` leaves out.
+_MARKS = "".join(sign for sign in map(chr, range(0x10000)) if category(sign).startswith("M"))
+_WORD = re.compile(f"\\w[\\w{_MARKS}]*")
 
 
 def words(text: str) -> list[str]:
@@ -33,8 +36,10 @@ class Bm25:
         self.order = tie_order(chunk_ids)
         self.chunk_ids = [chunk_ids[i] for i in self.order]
         self._index = bm25s.BM25()
-        self._index.index([words(texts[i]) for i in self.order], show_progress=False)
-        self._known = set(self._index.vocab_dict)
+        terms = [words(texts[i]) for i in self.order]
+        self._known = {term for found in terms for term in found}
+        if self._known:
+            self._index.index(terms, show_progress=False)
 
     def scores(self, query: str) -> Floats:
         """Score of every chunk, shape (chunks,), in the order of `chunk_ids`."""

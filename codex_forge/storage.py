@@ -46,7 +46,7 @@ class Store:
     def exists(self, path: str) -> bool:
         """Whether the object is there."""
         with faults(self.url(path)):
-            return bool(self._fs.isfile(self.url(path)))
+            return _is_file(self._fs, self.url(path))
 
     def read(self, path: str) -> bytes:
         """The whole object.
@@ -83,18 +83,21 @@ class Store:
             self._fs.get_file(self.url(path), str(local))
 
     def list(self, folder: str) -> list[str]:
-        """Paths of all objects below `folder`, sorted; empty when there is none."""
+        """Paths of all objects below `folder`, sorted; empty when there is none.
+
+        Raises:
+            InputError: the bucket itself is not there, or may not be listed.
+        """
         base = self.url(folder)
         with faults(base):
             if self.is_local:
                 found = (p for p in Path(base).rglob("*") if p.is_file())
                 return sorted(f"{folder}/{p.relative_to(base).as_posix()}" for p in found)
-            try:
-                keys = self._fs.find(base)
-            except FileNotFoundError:
-                return []
+            keys = self._fs.find(base)
+        # An object of the folder's own name, and the empty `x/` that consoles make, are no files.
         prefix = base.split("://", 1)[1] + "/"
-        return sorted(f"{folder}/{key.removeprefix(prefix)}" for key in keys)
+        below = (k.removeprefix(prefix) for k in keys if k.startswith(prefix) and k[-1] != "/")
+        return sorted(f"{folder}/{name}" for name in below)
 
     def delete(self, path: str) -> None:
         """Remove an object; one that is not there is no error."""
@@ -134,13 +137,22 @@ def expand(pattern: str) -> list[str]:
     with faults(pattern):
         if any(sign in pattern for sign in "*?["):
             scheme = pattern.split("://", 1)[0] + "://" if "://" in pattern else ""
-            names = sorted(scheme + str(name) for name in fs.glob(pattern))
+            found = fs.glob(pattern, detail=True)
+            names = sorted(scheme + n for n, facts in found.items() if facts["type"] == "file")
             names = [_relative(name) for name in names] if not scheme else names
         else:
-            names = [pattern] if fs.isfile(pattern) else []
+            names = [pattern] if _is_file(fs, pattern) else []
     if not names:
         raise InputError("no such file", where=pattern, do="check the path in the config")
     return names
+
+
+def _is_file(fs: Any, url: str) -> bool:
+    """Whether a file is there; unlike fsspec's `isfile`, a storage that refuses is no "no"."""
+    try:
+        return bool(fs.info(url)["type"] == "file")
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _relative(name: str) -> str:

@@ -47,7 +47,7 @@ class Comparison:
         main = found[MEASURE]
         report: dict[str, Any] = {
             "verdict": verdict(main.difference),
-            "tier": tier_of(main.candidate.low, self._config.tiers),
+            "tier": tier_of(_round(main.candidate.low), self._config.tiers),
             "tier_judged_at": _round(main.candidate.low),
             "tiers": [tier.model_dump() for tier in self._config.tiers],
             "measure": MEASURE,
@@ -180,7 +180,7 @@ def recommendations(report: Mapping[str, Any]) -> list[str]:
             f"Names that the index tells score {gap:.2f} higher than names that it does not: "
             "adding aliases to the index is the cheapest next gain."
         )
-    if numbers["loss"] > numbers["win"]:
+    if report["verdict"] != "worse" and numbers["loss"] > numbers["win"]:
         advice.append("More questions lost than gained, although the mean may not show it.")
     return advice
 

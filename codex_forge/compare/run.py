@@ -112,30 +112,35 @@ def headline(report: Mapping[str, Any]) -> str:
     lines = [
         "",
         f"  {report['questions']} {report['part']} questions that training never saw",
-        f"  {report['baseline']['name']:<24} {numbers['baseline']:.2f}/5   "
-        f"({percent} interval {numbers['baseline_low']:.2f} to {numbers['baseline_high']:.2f})",
-        f"  {report['candidate']['name']:<24} {numbers['candidate']:.2f}/5   "
-        f"({percent} interval {numbers['candidate_low']:.2f} to {numbers['candidate_high']:.2f})",
-        f"  {'difference':<24} {numbers['difference']:+.2f}    "
+        *(_side_line(report, side, percent) for side in ("baseline", "candidate")),
+        f"  {'difference':<32} {numbers['difference']:+.2f}    "
         f"({percent} interval {numbers['ci_low']:+.2f} to {numbers['ci_high']:+.2f}, "
         f"p {numbers['p_value']:.2g})",
-        f"  {'win / tie / loss':<24} {numbers['win']} / {numbers['tie']} / {numbers['loss']}",
+        f"  {'win / tie / loss':<32} {numbers['win']} / {numbers['tie']} / {numbers['loss']}",
     ]
     for name, values in report["slices"].items():
         if name not in ("category", "exposure", "name_in_index"):
             lines += [_slice_line(name, value, found) for value, found in values.items()]
     lines += [
-        f"  {'tier':<24} {report['tier']} (judged at {report['tier_judged_at']:.2f})",
-        f"  {'verdict':<24} {report['verdict']} (smallest detectable difference "
+        f"  {'tier':<32} {report['tier']} (judged at {report['tier_judged_at']:.2f})",
+        f"  {'verdict':<32} {report['verdict']} (smallest detectable difference "
         f"{report['smallest_detectable']:.2f})",
         "",
     ]
     return "\n".join(lines)
 
 
+def _side_line(report: Mapping[str, Any], side: str, percent: str) -> str:
+    numbers = report["metrics"][MEASURE]
+    return (
+        f"  {side:<9} {report[side]['name']:<22} {numbers[side]:.2f}/5   "
+        f"({percent} interval {numbers[f'{side}_low']:.2f} to {numbers[f'{side}_high']:.2f})"
+    )
+
+
 def _slice_line(name: str, value: str, found: Mapping[str, Any]) -> str:
     return (
-        f"  {f'{name} = {value}':<24} {found['baseline']:.2f} -> {found['candidate']:.2f}  "
+        f"  {f'{name} = {value}':<32} {found['baseline']:.2f} -> {found['candidate']:.2f}  "
         f"({found['ci_low']:+.2f} to {found['ci_high']:+.2f}, {found['questions']} questions)"
     )
 

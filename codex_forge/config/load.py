@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -17,11 +17,20 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from codex_forge.config.sections import RunConfig
-from codex_forge.errors import ConfigError, did_you_mean
+from codex_forge.errors import ConfigError, nearest
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
+_SECRET = re.compile(r"://[^'\"]*@")
+
 _SHOWN = 10
+
+_SAID = {
+    "model_type": "must be a section, with its keys below it",
+    "tuple_type": "must be a list",
+    "string_type": "must be text; put it in quotes",
+}
+"""What we say instead of pydantic, by its type of error."""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -138,25 +147,34 @@ def _explain_one(detail: ErrorDetails) -> str:
         return f"unknown key {key}; {_nearest(detail['loc'])}"
     if detail["type"] == "missing":
         return f"{key} is missing; add it"
-    message = detail["msg"].removeprefix("Value error, ")
+    message = _SAID.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     message = message[:1].lower() + message[1:]
     got = "" if isinstance(detail["input"], dict) else f" (got {detail['input']!r})"
-    return f"{key or 'config'}: {message}{got}"
+    return f"{key or 'config'}: {message}{_SECRET.sub('://***@', got)}"
 
 
 def _nearest(location: Sequence[str | int]) -> str:
     """Advice for an unknown key: its nearest sibling, or the nearest key of any section."""
-    *sections, last = [str(part) for part in location]
-    known = dict(keys_of(RunConfig))
+    *sections, word = location
     prefix = "".join(f"{section}." for section in sections)
-    siblings = {
-        prefix + key.removeprefix(prefix).split(".")[0] for key in known if key.startswith(prefix)
-    }
-    advice = did_you_mean(prefix + last, siblings)
-    if advice.startswith("did"):
-        return advice
-    elsewhere = [key for key in known if key.rsplit(".", 1)[-1] == last]
-    return f"did you mean {elsewhere[0]}?" if elsewhere else advice
+    siblings = {name: prefix + name for name in _section_at(sections).model_fields}
+    anywhere = {key.rsplit(".", 1)[-1]: key for key in reversed([k for k, _ in keys_of(RunConfig)])}
+    if word in anywhere:
+        return f"did you mean {anywhere[str(word)]}?"
+    for known in (siblings, anywhere):
+        if near := nearest(str(word), known):
+            return f"did you mean {known[near]}?"
+    return f"known: {', '.join(sorted(siblings.values()))}"
+
+
+def _section_at(location: Sequence[str | int]) -> type[BaseModel]:
+    """The section that a location of pydantic's leads to, through lists of sections as well."""
+    section: Any = RunConfig
+    for part in location:
+        if isinstance(part, str):
+            inner = section.model_fields[part].annotation
+            section = next(iter(get_args(inner)), inner)
+    return cast(type[BaseModel], section)
 
 
 def keys_of(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 _ROUNDING = 1e-6
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+
+
+def _one_is_a_list(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Paths = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_one_is_a_list),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+"""Paths, globs and URLs; one may stand without the brackets of a list."""
 
 
 class Section(BaseModel):
@@ -20,23 +42,27 @@ class Section(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        """YAML reads `on` and `yes` as true, which Python takes for the number 1."""
+        field = cls.model_fields[info.field_name or ""]
+        if isinstance(value, bool) and field.annotation is not bool:
+            raise ValueError("must not be true or false; quote it if it is a word")
+        return value
+
 
 class CorpusConfig(Section):
     """The documents of the domain: chunks, alias indexes and the question bank."""
 
-    chunks: tuple[str, ...] = Field(min_length=1)
+    chunks: Paths = Field(min_length=1)
     """Files of chunks, a JSON object a line (`text`, `filename`, `*_mentions`); globs and URLs."""
-    indexes: tuple[str, ...] = ()
+    indexes: Paths = ()
     """Files of entities with their aliases (`*_index.json`); globs and URLs."""
-    questions: tuple[str, ...] = ()
+    questions: Paths = ()
     """Files of test questions (`{"questions": [...]}`); globs and URLs."""
     on_bad_record: Literal["fail", "reject"] = "fail"
     """`fail` stops at bad records and shows them; `reject` sets them aside with their reason."""
-
-    @field_validator("chunks", "indexes", "questions", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
 
 
 class ModelConfig(Section):
@@ -300,10 +326,14 @@ class RunConfig(Section):
     @field_validator("store")
     @classmethod
     def _no_secret_in_the_store(cls, value: str) -> str:
-        if "://" in value and "@" in value.split("://", 1)[1].split("/", 1)[0]:
+        # A secret may hold `/`: then what looks like the bucket is `KEY:SECR`.
+        bucket = value.partition("://")[2].split("/", 1)[0]
+        if "@" in bucket or (":" in bucket and not bucket.startswith("arn:")):
             raise ValueError("credentials do not belong in a URL; set AWS_ACCESS_KEY_ID and so on")
         if "://" in value and not value.startswith(("s3://", "file://", "memory://")):
             raise ValueError("must be a folder or s3://bucket/prefix")
+        if value.startswith("s3:") and not re.match(r"s3://[^/]", value):
+            raise ValueError("names no bucket; write s3://bucket/prefix")
         return value
 
     @property

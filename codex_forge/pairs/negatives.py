@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from codex_forge.config.sections import NegativesConfig
 from codex_forge.corpus import Corpus
 from codex_forge.entities import EntityIndex, NameMatcher, named_text, normalise
-from codex_forge.pairs.positives import Judge
+from codex_forge.pairs.positives import Judge, in_time
 from codex_forge.pairs.synthesis import Query
 from codex_forge.records import Chunk
 from codex_forge.seeded import generator
 
 _TRIES = 64
+_NEVER_GENERIC = 3
+"""A topic that so few chunks name is not generic, however small the corpus."""
 
 
 class NegativeMiner:
@@ -38,7 +40,7 @@ class NegativeMiner:
         self.stopped: Counter[str] = Counter()
         self._chunks, self._index, self._judge = corpus.chunks, index, judge
         self._config, self._minimum = config, minimum_coverage
-        self._generic = config.generic_topic_share * len(corpus.chunks)
+        self._generic = max(_NEVER_GENERIC, config.generic_topic_share * len(corpus.chunks))
         self._by_name = corpus.chunks_by_name()
         self._names = NameMatcher(index.names)
         self._by_mention = _positions(corpus.chunks, lambda c: map(normalise, c.mentions))
@@ -60,7 +62,10 @@ class NegativeMiner:
         """
         rng = generator(seed, "negatives", query.query_id, positive)
         guard = self._guard(query)
-        sources = self._sources(positive, ranked, rng)
+        sources = {
+            name: self._in_time(found, query.temporal_limit)
+            for name, found in self._sources(positive, ranked, rng).items()
+        }
         weights = {name: getattr(self._config, name) for name in sources}
         chosen: dict[int, str] = {}
         while sources and len(chosen) < self._config.num and any(weights.values()):
@@ -71,6 +76,10 @@ class NegativeMiner:
             else:
                 chosen[position] = name
         return list(chosen.items())
+
+    def _in_time(self, source: Iterable[int], limit: float | None) -> Iterator[int]:
+        """A later chunk may answer the query although it is none of its answers."""
+        return (p for p in source if in_time(self._chunks[p], limit))
 
     def _next(
         self, source: Iterator[int], guard: dict[int, str], chosen: dict[int, str]
@@ -106,13 +115,13 @@ class NegativeMiner:
 
     def _sources(
         self, positive: int, ranked: Sequence[int], rng: random.Random
-    ) -> dict[str, Iterator[int]]:
+    ) -> dict[str, Iterable[int]]:
         chunk = self._chunks[positive]
         return {
-            "related_entity": iter(self._related(chunk, rng)),
-            "overlapping_mentions": iter(self._overlapping(chunk, rng)),
+            "related_entity": self._related(chunk, rng),
+            "overlapping_mentions": self._overlapping(chunk, rng),
             "same_type": self._sampled(self._by_type.get(chunk.chunk_type, []), rng),
-            "bm25": iter(ranked[: self._config.bm25_depth]),
+            "bm25": ranked[: self._config.bm25_depth],
         }
 
     def _related(self, chunk: Chunk, rng: random.Random) -> list[int]:

@@ -108,7 +108,10 @@ class Rewriter:
     def rewrites(self, question: Question, most: int, seed: int) -> list[str]:
         """At most `most` rewordings, chosen by seed."""
         found: dict[str, None] = {}
-        for name in sorted(self._matcher.find(question.text), key=lambda n: (-len(n), n)):
+        names = self._matcher.find(question.text)
+        # `Rand` in "Rand al'Thor" is not replaced: half of the longer name would be left over.
+        whole = [n for n in names if not any(n != other and n in other for other in names)]
+        for name in sorted(whole):
             for entity in self._index.named(name):
                 for other in entity.names:
                     key = normalise(other)

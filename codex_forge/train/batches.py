@@ -8,6 +8,7 @@ still mix the data, and the batches themselves are shuffled.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -45,9 +46,11 @@ class LengthGroupedBatches(DefaultBatchSampler):  # type: ignore[misc]
             filled, left = self._fill(pool)
             batches.extend(filled)
         if not self.drop_last:
-            batches.extend(self._remainder(left))
-        # The trainer counts on len(self); rows over that number repeat texts and wait an epoch.
-        for i in torch.randperm(len(batches), generator=generator).tolist()[: len(self)]:
+            mixed = torch.randperm(len(left), generator=generator).tolist()
+            rest = self._remainder([left[i] for i in mixed])
+            # The trainer counts on len(self); rows over that number repeat texts and wait an epoch.
+            batches.extend(islice(rest, len(self) - len(batches)))
+        for i in torch.randperm(len(batches), generator=generator).tolist():
             yield batches[i]
 
     def _remainder(self, rows: list[int]) -> Iterator[list[int]]:

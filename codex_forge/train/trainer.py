@@ -77,7 +77,9 @@ def make_trainer(
     scratch: Path,
 ) -> SentenceTransformerTrainer:
     """The library's trainer, set up as the config says; prompts as the model will use them."""
-    model.model_card_data.generate_widget_examples = False
+    # The card's example; without one the library picks some, with a progress bar of its own.
+    example = {"source_sentence": rows[0]["anchor"], "sentences": [rows[0]["positive"]]}
+    model.model_card_data.widget = [example]
     trainer = SentenceTransformerTrainer(
         model=model,
         args=training_arguments(config, model, bool(dev), scratch),
