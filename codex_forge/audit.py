@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from codex_forge.artifact import Artifact, Draft
 from codex_forge.config import RunConfig
-from codex_forge.corpus import find_files, read_corpus
+from codex_forge.corpus import CorpusFiles, find_files, read_corpus
 from codex_forge.entities import normalise
 from codex_forge.errors import GateNotMet, InputError
 from codex_forge.job import Job
@@ -24,9 +24,9 @@ from codex_forge.tokens import LengthAudit, audit_lengths, load_tokenizer
 log = logging.getLogger("codex_forge")
 
 Finding = dict[str, Any]
-Texts = Callable[[], Iterable[str]]
 
 _SPECIAL_TOKENS_ROOM = 8
+_SNIPPET = 120
 
 
 def run(job: Job) -> None:
@@ -37,6 +37,7 @@ def run(job: Job) -> None:
     """
     pairs = job.open("pairs", job.config.name)
     files = find_files(job.config.corpus)
+    _check_corpus(pairs, files)
     base = locate.locate(job.config.model)
     settings = {
         "audit": job.config.audit.model_dump(mode="json"),
@@ -62,6 +63,17 @@ def run(job: Job) -> None:
         )
 
 
+def _check_corpus(pairs: Artifact, files: CorpusFiles) -> None:
+    """The audit is of these chunks only if the pairs were made from them."""
+    now = files.inputs(("chunks",))["chunks"].digest
+    if pairs.manifest.inputs["chunks"].digest != now:
+        raise InputError(
+            "was made from other chunks than corpus.chunks names now",
+            where=pairs.url,
+            do="run python -m jobs.pairs --force, or give the old files",
+        )
+
+
 def _model_settings(config: RunConfig) -> dict[str, Any]:
     keys = ("max_seq_length", "query_prompt", "document_prompt")
     return {key: getattr(config.model, key) for key in keys}
@@ -73,6 +85,7 @@ class Auditor:
     def __init__(self, config: RunConfig, pairs: Artifact, model_folder: Path) -> None:
         """Load the tokenizer; find the length limit and prompts that the model will use."""
         self._config, self._pairs = config, pairs
+        self._worst: dict[str, list[dict[str, Any]]] = {}
         self._count = load_tokenizer(model_folder)
         limit = config.model.max_seq_length or locate.max_seq_length(model_folder)
         if limit is None:
@@ -97,6 +110,7 @@ class Auditor:
             "reasons": reasons,
             "limit": self._limit,
             "lengths": {kind: asdict(found) for kind, found in lengths.items()},
+            "worst": self._worst,
             "findings": dict(sorted(Counter(f["kind"] for f in findings).items())),
             "pairs_audited": total,
             "advice": self._advice(lengths),
@@ -112,25 +126,33 @@ class Auditor:
 
     def _lengths(self, chunks: list[str]) -> dict[str, LengthAudit]:
         """Lengths by kind of text; each distinct text is counted once."""
-        kinds: dict[str, tuple[Iterable[str], str]] = {
-            "chunk": (chunks, self._document_prompt),
-            "query": (dict.fromkeys(row["query"] for row in self._rows()), self._query_prompt),
-            "positive": (
-                dict.fromkeys(row["positive"] for row in self._rows()),
-                self._document_prompt,
-            ),
-            "negative": (
-                dict.fromkeys(text for row in self._rows() for text in row["negatives"]),
-                self._document_prompt,
-            ),
-        }
-        worst = self._config.audit.worst
-        return {
-            kind: audit_lengths(
-                texts, self._count, self._limit, prompt=prompt, what=kind, worst=worst
+        found = {}
+        for kind, prompt in (
+            ("chunk", self._document_prompt),
+            ("query", self._query_prompt),
+            ("positive", self._document_prompt),
+            ("negative", self._document_prompt),
+        ):
+            texts = chunks if kind == "chunk" else self._distinct(kind)
+            found[kind] = audit_lengths(
+                texts,
+                self._count,
+                self._limit,
+                prompt=prompt,
+                what=kind,
+                worst=self._config.audit.worst,
             )
-            for kind, (texts, prompt) in kinds.items()
-        }
+            self._worst[kind] = [
+                {"tokens": tokens, "begins": texts[position][:_SNIPPET]}
+                for position, tokens in found[kind].worst
+            ]
+        return found
+
+    def _distinct(self, kind: str) -> list[str]:
+        """The distinct queries, positives or negatives, in their order."""
+        if kind == "negative":
+            return list(dict.fromkeys(text for row in self._rows() for text in row["negatives"]))
+        return list(dict.fromkeys(row[kind] for row in self._rows()))
 
     def _findings(self) -> Iterator[Finding]:
         """Defects of train pairs, and train queries that leak held-out questions."""

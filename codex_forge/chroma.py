@@ -43,8 +43,8 @@ class Mirror:
 def sync(path: str, mirror: Mirror, batches: Iterable[pa.RecordBatch], batch_size: int) -> bool:
     """Make the collection hold exactly the rows of `batches`; returns False when it already does.
 
-    The new collection is filled beside the old one and takes its name at the end, so that readers
-    see the old rows or the new ones.
+    The new collection is filled beside the old one and takes its name at the end: readers see all
+    old rows until then, for a moment no collection of that name, and then all new rows.
     """
     with _locked(path):
         client = _client(path)

@@ -61,7 +61,7 @@ class EntityIndex:
     """Entities by any of their names."""
 
     def __init__(self, entities: Sequence[Entity]) -> None:
-        """Names are compared normalised; a name that several entities bear is ambiguous."""
+        """Names are compared normalised; one entity may stand in several index files."""
         self.entities = list(entities)
         self._by_name: dict[str, list[int]] = {}
         for position, entity in enumerate(entities):
@@ -74,8 +74,12 @@ class EntityIndex:
 
     @property
     def ambiguous(self) -> set[str]:
-        """Normalised names that more than one entity bears."""
-        return {name for name, bearers in self._by_name.items() if len(bearers) > 1}
+        """Normalised names that lead to more than one file."""
+        return {
+            name
+            for name, bearers in self._by_name.items()
+            if len({self.entities[i].filename for i in bearers}) > 1
+        }
 
     @property
     def names(self) -> list[str]:
@@ -89,8 +93,12 @@ class EntityIndex:
         """
         forms = {normalise(topic)}
         for entity in self.named(topic):
-            forms.update(n for n in map(normalise, entity.names) if len(self._by_name[n]) == 1)
+            forms.update(n for n in map(normalise, entity.names) if self._bearers(n) == 1)
         return forms
+
+    def _bearers(self, name: str) -> int:
+        """How many different things bear a normalised name."""
+        return len({normalise(self.entities[i].primary_name) for i in self._by_name[name]})
 
 
 def named_text(chunk: Chunk) -> str:

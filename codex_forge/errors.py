@@ -60,8 +60,10 @@ class TryAgain(ForgeError):
     exit_code = EXIT_TRY_AGAIN
 
 
-class Preempted(TryAgain):
-    """The scheduler asked the process to stop."""
+class Preempted(BaseException):
+    """The scheduler asked the process to stop. No `except Exception` on the way may hold it up."""
+
+    exit_code = EXIT_TRY_AGAIN
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

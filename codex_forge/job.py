@@ -39,6 +39,8 @@ log = logging.getLogger("codex_forge")
 
 SHARD_INDEX_VARIABLES = ("JOB_COMPLETION_INDEX", "SLURM_ARRAY_TASK_ID")
 
+_STOPPING = (signal.SIGTERM, signal.SIGUSR1)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -183,34 +185,38 @@ def guarded(work: Callable[[], None]) -> int:
     try:
         work()
         return EXIT_DONE
+    except Preempted as stopped:
+        for number in _STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+        print(f"error: {stopped}; run again to continue", file=sys.stderr)
+        return stopped.exit_code
     except ForgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted; nothing was published", file=sys.stderr)
         return 128 + signal.SIGINT
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             where = error.filename or tempfile.gettempdir()
             print(f"error: {where}: no space left; free disk space, or set TMPDIR", file=sys.stderr)
             return EXIT_TRY_AGAIN
-        traceback.print_exc()
-        return EXIT_BUG
-    except Exception:
         traceback.print_exc()
         return EXIT_BUG
 
 
 def _stop_on_signals() -> None:
     """SIGTERM and SIGUSR1 end the job with exit code 75; a second signal does no harm."""
+    stopped = False
 
     def stop(number: int, _frame: object) -> None:
-        for again in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(again, signal.SIG_IGN)
-        raise Preempted(f"stopped by {signal.Signals(number).name}", do="run again to continue")
+        nonlocal stopped
+        if not stopped:
+            stopped = True
+            raise Preempted(f"stopped by {signal.Signals(number).name}")
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGUSR1, stop)
+    for number in _STOPPING:
+        signal.signal(number, stop)
 
 
 def _log_to_stderr() -> None:

@@ -11,10 +11,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from tests import browser
 import pytest
 
 from codex_forge.compare.html import render
+from tests import browser
 
 needs_browser = pytest.mark.skipif(
     bool(browser.missing()), reason=f"no browser: {browser.missing()}"

@@ -277,6 +277,7 @@ BAD: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     ),
 }
 
+
 def spoil(corpus: Corpus, case: str) -> tuple[Path, Path, str]:
     """Write the corpus with one thing wrong; returns config, changed file, and words."""
     config = corpus.write()

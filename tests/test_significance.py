@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -95,7 +96,7 @@ def test_equal_runs_are_unchanged() -> None:
     assert (found.win, found.tie, found.loss) == (0, 50, 0)
     assert found.p_value == 1.0
     assert found.smallest_detectable == 0.0
-    assert verdict(found.difference) == "unchanged"
+    assert verdict(found, 0.95) == "unchanged"
     assert found.baseline == found.candidate
 
 
@@ -121,19 +122,35 @@ def test_the_seed_decides_and_the_names_of_groups_do_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected"),
+    ("low", "high", "p_value", "expected"),
     [
-        (0.01, 0.2, "improved"),
-        (0.0, 0.2, "unchanged"),
-        (-0.1, 0.2, "unchanged"),
-        (-0.1, 0.0, "unchanged"),
-        (-0.2, -0.01, "worse"),
+        (0.01, 0.2, 0.01, "improved"),
+        (0.01, 0.2, 0.06, "unchanged"),
+        (0.0, 0.2, 0.01, "unchanged"),
+        (-0.1, 0.2, 0.01, "unchanged"),
+        (-0.1, 0.0, 0.01, "unchanged"),
+        (-0.2, -0.01, 0.01, "worse"),
+        (-0.2, -0.01, 0.25, "unchanged"),
     ],
 )
-def test_the_verdict_is_on_which_side_of_zero_the_interval_lies(
-    low: float, high: float, expected: str
+def test_the_verdict_asks_interval_and_test(
+    low: float, high: float, p_value: float, expected: str
 ) -> None:
-    assert verdict(Interval((low + high) / 2, low, high)) == expected
+    equal = _compare(np.zeros(3), np.zeros(3), _alone(3))
+    interval = Interval((low + high) / 2, low, high)
+    assert verdict(replace(equal, difference=interval, p_value=p_value), 0.95) == expected
+
+
+@pytest.mark.parametrize("groups", [1, 3, 5, 10, 20])
+def test_a_handful_of_groups_does_not_decide(groups: int) -> None:
+    rng = np.random.default_rng(groups)
+    names = _alone(groups)
+    found = [
+        verdict(_compare(np.zeros(groups), rng.normal(0, 1, groups), names, 400), 0.95)
+        for _ in range(400)
+    ]
+    wrong = len(found) - found.count("unchanged")
+    assert wrong <= 400 * 0.05 + 3 * math.sqrt(400 * 0.05 * 0.95)
 
 
 TRIALS = 600
@@ -149,7 +166,7 @@ def _differences(rng: np.random.Generator) -> Floats:
 def test_without_a_gain_few_comparisons_find_one() -> None:
     rng = np.random.default_rng(11)
     found = [_compare(np.zeros(len(GROUPS)), _differences(rng), GROUPS, 400) for _ in range(TRIALS)]
-    verdicts = [verdict(paired.difference) for paired in found]
+    verdicts = [verdict(paired, 0.95) for paired in found]
     # 2.5 % on either side is what a 95 % interval promises; a bootstrap of 60 groups is near it.
     most = TRIALS * 0.05 + 3 * math.sqrt(TRIALS * 0.05 * 0.95)
     assert verdicts.count("improved") + verdicts.count("worse") <= most
@@ -162,7 +179,7 @@ def test_ignoring_the_groups_would_find_gains_that_are_not_there() -> None:
     rng = np.random.default_rng(12)
     alone = _alone(len(GROUPS))
     found = [_compare(np.zeros(len(GROUPS)), _differences(rng), alone, 400) for _ in range(200)]
-    wrong = sum(verdict(paired.difference) != "unchanged" for paired in found)
+    wrong = sum(verdict(paired, 0.95) != "unchanged" for paired in found)
     assert wrong > 200 * 0.10
 
 
@@ -174,7 +191,7 @@ def test_the_smallest_detectable_gain_is_found_four_times_in_five() -> None:
     ]
     gain = float(np.mean(printed))
     found = sum(
-        verdict(_compare(np.zeros(len(GROUPS)), _differences(rng) + gain, GROUPS, 400).difference)
+        verdict(_compare(np.zeros(len(GROUPS)), _differences(rng) + gain, GROUPS, 400), 0.95)
         == "improved"
         for _ in range(TRIALS)
     )

@@ -15,7 +15,7 @@ from codex_forge.jsonl import read_json, read_jsonl
 
 BELOW_ALL_TIERS = "change strategy"
 MEASURE = "rubric"
-_LEAST_SLICE = 2
+_LEAST_SLICE = 20
 
 Row = dict[str, Any]
 
@@ -46,7 +46,7 @@ class Comparison:
         found = {name: self._compare(resampler, self._pairs, name) for name in measures}
         main = found[MEASURE]
         report: dict[str, Any] = {
-            "verdict": verdict(main.difference),
+            "verdict": verdict(main, self._config.confidence),
             "tier": tier_of(_round(main.candidate.low), self._config.tiers),
             "tier_judged_at": _round(main.candidate.low),
             "tiers": [tier.model_dump() for tier in self._config.tiers],
@@ -173,7 +173,8 @@ def recommendations(report: Mapping[str, Any]) -> list[str]:
                     f"Questions with {field} = {value} lost {-found['difference']:.2f}: read the "
                     "losses in the report, and give that slice more train pairs."
                 )
-    told = report["slices"].get("alias_in_index", {})
+    slices = report["slices"]
+    told = slices.get("alias_in_index") or slices.get("name_in_index") or {}
     if {"true", "false"} <= told.keys() and told["false"]["candidate"] < told["true"]["candidate"]:
         gap = told["true"]["candidate"] - told["false"]["candidate"]
         advice.append(
