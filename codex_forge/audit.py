@@ -204,10 +204,14 @@ class Auditor:
         advised = -(-int(longest + _SPECIAL_TOKENS_ROOM) // 16) * 16
         chunk = lengths["chunk"]
         advice = []
+        room = self._limit - _SPECIAL_TOKENS_ROOM
         if chunk.truncated:
+            shorter = (
+                f"cut the corpus into chunks of at most {room} tokens, or " if room > 0 else ""
+            )
             advice.append(
-                f"{chunk.truncated} chunks lose their end: cut the corpus into chunks of at most "
-                f"{self._limit - _SPECIAL_TOKENS_ROOM} tokens, or use a model that reads more"
+                f"{chunk.truncated} chunks lose their end: {shorter}use a model, or a "
+                "model.max_seq_length, that reads more"
             )
         if advised < self._limit:
             advice.append(

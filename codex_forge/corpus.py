@@ -141,6 +141,15 @@ def _hash(name: str) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
+def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; a key given twice would silently lose the first value."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise _BadRecordError(twice, "is given twice in one object")
+    return found
+
+
 def _reject_constant(name: str) -> NoReturn:
     raise _BadRecordError("", f"{name} is not JSON")
 
@@ -155,7 +164,12 @@ def _finite(text: str) -> float:
 def _parse(text: str) -> Any:
     """Strict JSON, with what Python's parser cannot take named as well."""
     try:
-        return json.loads(text, parse_constant=_reject_constant, parse_float=_finite)
+        return json.loads(
+            text,
+            parse_constant=_reject_constant,
+            parse_float=_finite,
+            object_pairs_hook=_distinct_keys,
+        )
     except json.JSONDecodeError as error:
         raise _NotJsonError(error) from error
     except ValueError as error:  # Python takes whole numbers of up to 4300 digits

@@ -522,3 +522,15 @@ def test_the_record_of_inputs_follows_content_not_place(small: Corpus, tmp_path:
     small.questions[0]["category"] = "people"
     after = inputs(small)
     assert {role for role in FILES if before[role] != after[role]} == {"questions"}
+
+
+def test_a_key_given_twice_is_a_bad_record(
+    corpus: Corpus, knock: Knock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = corpus.write()
+    line = '{"text": "a", "text": "b", "filename": "x.md"}'
+    with (corpus.folder / "chunks.jsonl").open("a") as handle:
+        handle.write(line + "\n")
+    assert knock("pairs", config) == 2
+    error = capsys.readouterr().err
+    assert f"chunks.jsonl:{len(corpus.chunks) + 1}: text: is given twice" in error

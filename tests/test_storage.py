@@ -97,14 +97,6 @@ def test_list_shows_all_below_a_folder_and_nothing_beside_it(store: Store) -> No
     assert store.list("none") == []
 
 
-def test_list_sees_what_another_store_wrote_meanwhile(store: Store, root: str) -> None:
-    assert store.list("a") == []
-    Store(root).write("a/new", b"1")
-    assert store.list("a") == ["a/new"]
-    Store(root).delete("a/new")
-    assert store.list("a") == []
-
-
 def test_exists_is_about_objects(store: Store) -> None:
     store.write("a/b", b"1")
     assert store.exists("a/b")
@@ -404,6 +396,22 @@ def test_what_consoles_leave_in_a_bucket_is_no_file(aws: S3Server, tmp_path: Pat
     assert Store(f"s3://{BUCKET}/{root}").list("a") == ["a/x"]
     s3.put_object(Bucket=BUCKET, Key=f"{root}/only", Body=b"")
     assert Store(f"s3://{BUCKET}/{root}").list("only") == []
+
+
+def test_what_others_do_meanwhile_is_seen(aws: S3Server, tmp_path: Path) -> None:
+    root = f"{tmp_path.name}/store"
+    store = Store(f"s3://{BUCKET}/{root}")
+    store.write("a/first", b"1")
+    assert store.list("a") == ["a/first"]
+    assert not store.exists("a/second")
+    client(aws).put_object(Bucket=BUCKET, Key=f"{root}/a/second", Body=b"2")
+    assert store.list("a") == ["a/first", "a/second"]
+    assert store.exists("a/second")
+    assert store.read("a/second") == b"2"
+    client(aws).delete_object(Bucket=BUCKET, Key=f"{root}/a/first")
+    assert store.list("a") == ["a/second"]
+    assert not store.exists("a/first")
+    assert expand(f"{store.root}/a/*") == [f"{store.root}/a/second"]
 
 
 def _write_in_child(root: str) -> None:
