@@ -45,7 +45,7 @@ def write_run(path: Path, run: Run, tag: str) -> None:
 
 
 def read_run(path: Path) -> Run:
-    """Read a run in the order of its ranks.
+    """Read a run in the order of its lines.
 
     Raises:
         InputError: a line is not in the form; names the file and the line.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,18 +32,14 @@ class Encoder:
 
     def encode_query(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of queries, shape (texts, dimension), with the model's query prompt."""
-        found = self.model.encode_query(
-            list(texts),
-            batch_size=self.batch_size,
-            show_progress_bar=False,
-            normalize_embeddings=True,
-            convert_to_numpy=True,
-        )
-        return cast("NDArray[np.float32]", np.asarray(found, dtype=np.float32))
+        return self._encode(self.model.encode_query, texts)
 
     def encode_document(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of chunks, shape (texts, dimension), with the model's document prompt."""
-        found = self.model.encode_document(
+        return self._encode(self.model.encode_document, texts)
+
+    def _encode(self, encode: Callable[..., Any], texts: Sequence[str]) -> NDArray[np.float32]:
+        found = encode(
             list(texts),
             batch_size=self.batch_size,
             show_progress_bar=False,
