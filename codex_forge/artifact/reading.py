@@ -1,0 +1,137 @@
+"""Open a whole artifact; every file is checked against its sha256 before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from codex_forge.artifact.manifest import (
+    FileEntry,
+    Input,
+    Manifest,
+    digest_of,
+    hash_file,
+    manifests_in,
+    whole_of,
+)
+from codex_forge.errors import InputError
+from codex_forge.storage import Store
+
+
+class Artifact:
+    """A whole artifact, open for reading. Files are checked against their sha256 when opened."""
+
+    def __init__(self, store: Store, manifests: Sequence[Manifest], cache: Path) -> None:
+        """Use `open_artifact`; `cache` is a folder for copies of remote files."""
+        self.manifests = tuple(manifests)
+        self._store, self._cache = store, cache
+        self._files = {entry.path: entry for m in manifests for entry in m.files}
+        self._checked: set[str] = set()
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest (of the first shard, when there are several)."""
+        return self.manifests[0]
+
+    @property
+    def folder(self) -> str:
+        """Path of the artifact in its store."""
+        return f"{self.manifest.kind}/{self.manifest.name}"
+
+    @property
+    def url(self) -> str:
+        """Where the artifact is."""
+        return self._store.url(self.folder)
+
+    @property
+    def digest(self) -> str:
+        """Hash over the content of all files that are not volatile."""
+        return digest_of(tuple(self._files.values()))
+
+    @property
+    def files(self) -> list[str]:
+        """Names of all files, sorted."""
+        return sorted(self._files)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Counts of all shards added up."""
+        total: dict[str, int] = {}
+        for manifest in self.manifests:
+            for key, value in manifest.counts.items():
+                total[key] = total.get(key, 0) + value
+        return total
+
+    def as_input(self) -> Input:
+        """How another artifact records that it was made from this one."""
+        manifest = self.manifest
+        return Input(manifest.kind, manifest.name, manifest.fingerprint, self.digest)
+
+    def path(self, name: str) -> Path:
+        """A local path of one of its files, with the content that the manifest promises.
+
+        Raises:
+            InputError: the artifact has no such file, or its content was changed or damaged.
+        """
+        entry = self._files.get(name)
+        if entry is None:
+            raise InputError(f"has no file {name}", where=self.url, do="make it again with --force")
+        url = self._store.url(f"{self.folder}/{name}")  # refuses a name that leaves the folder
+        if self._store.is_local:
+            local = Path(url)
+        else:
+            local = self._cache / self.digest[:16] / self.folder / name
+            if not local.exists():
+                self._store.get(f"{self.folder}/{name}", local)
+        if name not in self._checked:
+            self._check(entry, local)
+            self._checked.add(name)
+        return local
+
+    def path_of_folder(self, folder: str) -> Path:
+        """A local folder that holds all files below `folder`, each checked."""
+        names = [name for name in self._files if name.startswith(f"{folder}/")]
+        if not names:
+            raise InputError(f"has no folder {folder}", where=self.url)
+        paths = [self.path(name) for name in names]
+        depth = len(Path(names[0]).relative_to(folder).parts)
+        return paths[0].parents[depth - 1]
+
+    def _check(self, entry: FileEntry, local: Path) -> None:
+        found = hash_file(local) if local.exists() else "missing"
+        if found != entry.sha256 and not (entry.volatile and local.exists()):
+            raise InputError(
+                f"{entry.path} is not what the manifest promises "
+                f"(sha256 {entry.sha256[:12]}, found {found[:12]})",
+                where=self.url,
+                do="make the artifact again with --force",
+            )
+
+
+def open_artifact(store: Store, kind: str, name: str, cache: Path) -> Artifact:
+    """Open a whole artifact for reading.
+
+    Raises:
+        InputError: it is not there, or some of its shards are not there yet.
+    """
+    found = list(manifests_in(store, f"{kind}/{name}").values())
+    whole = whole_of(found)
+    if whole:
+        return Artifact(store, whole, cache)
+    where = store.url(f"{kind}/{name}")
+    if not found:
+        raise InputError(
+            f"there is no {kind} artifact {name!r}", where=where, do=f"run python -m jobs.{kind}"
+        )
+    if len({(m.fingerprint, m.shards) for m in found}) > 1:
+        raise InputError(
+            "its shards were made with different settings, inputs or numbers of shards",
+            where=where,
+            do=f"run python -m jobs.{kind} --force for all of them",
+        )
+    have = sorted(m.shard for m in found)
+    raise InputError(
+        f"only shards {have} of {found[0].shards} are there",
+        where=where,
+        do=f"run python -m jobs.{kind} for the others",
+    )
