@@ -17,7 +17,7 @@ export TOKENIZERS_PARALLELISM ?= false
 MODES := pairs audit train embed evaluate compare
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-smoke test test-all check format clean schema bench embed-shards $(MODES)
+.PHONY: help setup demo baseline bm25 demo-smoke test test-all check format clean schema bench embed-shards $(MODES)
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -35,9 +35,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## the whole pipeline on the shipped sample, ending with the verdict
 	@$(RUN) jobs.pairs $(CONFIG) $(ARGS)
 	@$(RUN) jobs.audit $(CONFIG) $(ARGS)
-	@$(RUN) jobs.embed $(CONFIG) embed.model=base $(ARGS)
-	@$(RUN) jobs.evaluate $(CONFIG) embed.model=base $(ARGS)
-	@$(RUN) jobs.evaluate $(CONFIG) evaluate.retriever=bm25 $(ARGS)
+	@$(MAKE) --no-print-directory baseline bm25
 	@$(RUN) jobs.train $(CONFIG) $(ARGS)
 	@$(RUN) jobs.embed $(CONFIG) $(ARGS)
 	@$(RUN) jobs.evaluate $(CONFIG) $(ARGS)
@@ -56,6 +54,13 @@ train: ## fine-tune the base model on the audited pairs
 embed: ## the corpus as vectors: Parquet and ChromaDB
 evaluate: ## score a retriever on the held-out questions
 compare: ## baseline against candidate: verdict, tier, report
+
+baseline: $(READY) ## embed and evaluate with the base model: what compare compares with
+	@$(RUN) jobs.embed $(CONFIG) embed.model=base $(ARGS)
+	@$(RUN) jobs.evaluate $(CONFIG) embed.model=base $(ARGS)
+
+bm25: $(READY) ## evaluate words alone (needs pairs only)
+	@$(RUN) jobs.evaluate $(CONFIG) evaluate.retriever=bm25 $(ARGS)
 
 embed-shards: $(READY) ## embed in SHARDS processes, one after another
 	@for i in $$(seq 0 $$(($(SHARDS) - 1))); do \

@@ -7,6 +7,7 @@ made them, so that one model's queries are not asked of another model's vectors.
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,7 +114,7 @@ def _rows(batch: pa.RecordBatch) -> dict[str, Any]:
         "ids": columns["chunk_id"].to_pylist(),
         "embeddings": vectors.reshape(batch.num_rows, -1),
         "documents": columns["text"].to_pylist(),
-        "metadatas": [{"filename": name} for name in columns["filename"].to_pylist()],
+        "metadatas": [json.loads(text) for text in columns["metadata"].to_pylist()],
     }
 
 

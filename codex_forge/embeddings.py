@@ -1,7 +1,11 @@
-"""Embeddings as Parquet: `chunk_id`, `filename`, `text` and a fixed-size float32 `vector`."""
+"""Embeddings as Parquet: `chunk_id`, `filename`, `text`, `metadata`, and a float32 `vector`.
+
+`metadata` is a JSON object of the chunk's plain fields, the file name among them.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +29,7 @@ class EmbeddingsWriter:
                 ("chunk_id", pa.string()),
                 ("filename", pa.string()),
                 ("text", pa.string()),
+                ("metadata", pa.string()),
                 ("vector", pa.list_(pa.float32(), dimension)),
             ]
         )
@@ -48,9 +53,20 @@ class EmbeddingsWriter:
             pa.array([chunk.chunk_id for chunk in chunks]),
             pa.array([chunk.filename for chunk in chunks]),
             pa.array([chunk.text for chunk in chunks]),
+            pa.array([json.dumps(metadata_of(chunk), ensure_ascii=False) for chunk in chunks]),
             pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
         ]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+
+
+def metadata_of(chunk: Chunk) -> dict[str, str | int | float | bool]:
+    """What a vector store keeps beside a vector: the plain fields of the chunk, for filters."""
+    plain = {k: v for k, v in chunk.metadata.items() if isinstance(v, str | int | float | bool)}
+    if chunk.chunk_type:
+        plain["wiki_type"] = chunk.chunk_type
+    if chunk.temporal_order is not None:
+        plain["temporal_order"] = chunk.temporal_order
+    return {**plain, "filename": chunk.filename}
 
 
 def parts(artifact: Artifact) -> list[str]:

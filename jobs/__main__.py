@@ -6,6 +6,7 @@ python -m jobs schema    a JSON schema that editors understand
 
 import ast
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def schema() -> str:
 
 def main(arguments: list[str]) -> int:
     """Answer `python -m jobs ...`."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `python -m jobs schema | head` is no error
     if arguments == ["schema"]:
         print(schema())
         return 0

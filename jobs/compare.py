@@ -4,7 +4,7 @@
 
 reads   <store>/evaluate/<name>-base/ and <store>/evaluate/<name>/ (or the artifacts that
         `compare.baseline` and `compare.candidate` name)
-writes  <store>/compare/<name>/
+writes  <store>/compare/<name>/ (<candidate>-vs-<baseline> when these are given)
           report.json         every number, with intervals, p-values, slices, lineage
           report.html         one self-contained page for people
           summary.md          the tables as Markdown

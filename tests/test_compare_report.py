@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from codex_forge.artifact import Draft, Input, Recipe, begin, open_artifact
-from codex_forge.compare.report import BELOW_ALL_TIERS, recommendations, tier_of
+from codex_forge.compare.advice import BELOW_ALL_TIERS, NOT_JUDGED, recommendations
+from codex_forge.compare.report import tier_of
 from codex_forge.compare.run import check_gate, headline, markdown
 from codex_forge.config.sections import CompareConfig, EvaluateConfig, GateConfig, Tier
 from codex_forge.errors import (
@@ -72,8 +73,10 @@ def _report(**changes: Any) -> Tree:
         "tier_judged_at": 3.2,
         "tiers": [tier.model_dump() for tier in TIERS],
         "smallest_detectable": 0.28,
-        "confidence": 0.95,
+        "groups": 50,
         "questions": 60,
+        "at_ceiling": 3,
+        "confidence": 0.95,
         "part": "test",
         "baseline": {"name": "small-base"},
         "candidate": {"name": "small"},
@@ -365,3 +368,16 @@ def test_slices_and_retriever_may_differ(bench: Bench, knock: Knock) -> None:
     bench.evaluate("small-bm25", scores, retriever="bm25", slices=["era"])
     assert knock("compare", bench.config, "compare.baseline=small-bm25") == EXIT_DONE
     assert bench.report("small-vs-small-bm25")["metrics"]["rubric"]["tie"] == 24
+
+
+def test_a_bank_that_cannot_tell_says_so() -> None:
+    few = " ".join(recommendations(_report(groups=3, tier=NOT_JUDGED)))
+    assert "3 groups of questions are too few to judge" in few
+    full = " ".join(recommendations(_report(at_ceiling=40)))
+    assert "40 of 60 questions score 5 on both sides" in full
+    nothing = _report(verdict="unchanged", smallest_detectable=None)
+    assert "no question changed" in " ".join(recommendations(nothing))
+    assert "smallest detectable difference unknown" in headline(nothing)
+    gate = CompareConfig(gate=GateConfig(enforce=True))
+    with pytest.raises(GateNotMet, match="too few questions is below"):
+        check_gate(_report(tier=NOT_JUDGED), gate, "here")

@@ -514,13 +514,16 @@ def test_relevant_names_files_or_chunks_and_beats_coverage(tmp_path: Path, make:
     assert read_qrels(pairs.path("qrels-test.tsv")) == {"1": {fifth: 1, third: 1}}
 
 
-def test_train_questions_take_the_best_covering_chunks_first(tmp_path: Path, make: Make) -> None:
+def test_train_questions_take_only_the_best_covering_chunks(tmp_path: Path, make: Make) -> None:
     asked = question(1, "Who travels together?", "Rand al'Thor", "Mat Cauthon", "Egwene")
     corpus = Corpus(tmp_path / "wheel", WHEEL, WHEEL_INDEX, [asked])
     pairs = make(corpus, pairs={**ALL_TRAIN, "min_topic_coverage": 0.3, "positives_per_query": 3})
     found = [r["positive"] for r in rows(pairs, "pairs-train.jsonl") if r["query_id"] == "1"]
-    assert found[0] == WHEEL[0]["text"]
-    assert set(found[1:]) == {WHEEL[1]["text"], WHEEL[3]["text"]}
+    assert found == [WHEEL[0]["text"]], "half answers are in the qrels, not in the pairs"
+    negatives = {
+        n for r in rows(pairs, "pairs-train.jsonl") if r["query_id"] == "1" for n in r["negatives"]
+    }
+    assert not negatives & {WHEEL[1]["text"], WHEEL[3]["text"]}
 
 
 def test_a_question_that_no_chunk_answers_is_rejected(tmp_path: Path, make: Make) -> None:
@@ -683,3 +686,60 @@ def test_questions_tell_whether_their_answer_was_trained_on_and_their_name_is_kn
     assert (
         json.loads(pairs.path("questions-test.jsonl").read_text().splitlines()[1])["group"] == "2"
     )
+
+
+def _corpus(folder: Path, texts: dict[str, str], index: dict[str, list[str]]) -> Corpus:
+    return Corpus(
+        folder,
+        [{"text": text, "filename": name, "wiki_type": "x"} for name, text in texts.items()],
+        {
+            names[0]: {"primary_name": names[0], "filename": name, "aliases": names[1:]}
+            for name, names in index.items()
+        },
+        [],
+    )
+
+
+def test_a_chunk_with_all_topics_is_no_negative_even_when_answers_are_given(
+    tmp_path: Path, make: Make
+) -> None:
+    texts = {"bridge.md": "Brannoc held the Long Span.", "other.md": "At the Long Span, Brannoc."}
+    texts |= {f"{i}.md": f"The Long Span stands on pillar {i}." for i in range(8)}
+    corpus = _corpus(tmp_path / "span", texts, {})
+    asked = question(1, "Who held it?", "Brannoc", "Long Span", relevant=["bridge.md"])
+    corpus.questions.append(asked)
+    pairs = make(corpus, pairs=ALL_TRAIN)
+    found = [r for r in rows(pairs, "pairs-train.jsonl") if r["query_id"] == "1"]
+    assert found
+    assert found[0]["negatives"]
+    assert texts["other.md"] not in found[0]["negatives"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Why is Brannoc called the Breaker?", []),
+        ("Whom does the Breaker marry?", ["Whom does Brannoc Tell marry?"]),
+    ],
+)
+def test_a_rewording_does_not_say_a_name_twice(text: str, expected: list[str]) -> None:
+    from codex_forge.entities import EntityIndex
+    from codex_forge.pairs.synthesis import Rewriter
+    from codex_forge.records import Entity, Question
+
+    index = EntityIndex([Entity("b", "Brannoc Tell", "b.md", ("the Breaker",))])
+    found = Rewriter(index).rewrites(Question("1", text, "c", ("x",)), 5, 7)
+    assert found == expected
+
+
+def test_a_part_of_a_name_makes_no_query(tmp_path: Path, make: Make) -> None:
+    corpus = _corpus(
+        tmp_path / "part",
+        {"a.md": "Brannoc Tell rode.", "b.md": "A page about a mill.", "c.md": "Rain."},
+        {"a.md": ["Brannoc Tell"]},
+    )
+    corpus.chunks[1]["character_mentions"] = ["Brannoc", "Old Mill"]
+    pairs = make(corpus, pairs=ALL_TRAIN)
+    queries = {r["query"] for r in rows(pairs, "pairs-train.jsonl") if r["source"] == "mention"}
+    assert any("Old Mill" in query for query in queries)
+    assert not any("Brannoc" in query for query in queries)

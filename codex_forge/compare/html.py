@@ -124,7 +124,9 @@ def _head(report: Mapping[str, Any]) -> dict[str, Any]:
         "worse": "The whole interval is below zero: chance alone hardly explains this.",
         "unclear": "The interval includes zero: this could be chance.",
     }[effect]
-    if report["verdict"] == "unchanged" and effect != "unclear":
+    if not metric["win"] and not metric["loss"]:
+        reading = "No question changed."
+    elif report["verdict"] == "unchanged" and effect != "unclear":
         reading = "The interval leaves zero out, but with so few groups chance alone can do that."
     return {
         "verdict": report["verdict"],

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from codex_forge.artifact import Artifact
+from codex_forge.compare.advice import (
+    BELOW_ALL_TIERS,
+    LEAST_GROUPS,
+    MEASURE,
+    NOT_JUDGED,
+    recommendations,
+)
 from codex_forge.compare.significance import Paired, Resampler, verdict
 from codex_forge.config import flatten
 from codex_forge.config.sections import CompareConfig, Tier
 from codex_forge.jsonl import read_json, read_jsonl
-
-BELOW_ALL_TIERS = "change strategy"
-MEASURE = "rubric"
-_LEAST_SLICE = 20
+from codex_forge.metrics import RUBRIC_MAXIMUM
 
 Row = dict[str, Any]
 
@@ -47,7 +51,9 @@ class Comparison:
         main = found[MEASURE]
         report: dict[str, Any] = {
             "verdict": verdict(main, self._config.confidence),
-            "tier": tier_of(_round(main.candidate.low), self._config.tiers),
+            "tier": tier_of(_round(main.candidate.low), self._config.tiers)
+            if resampler.groups >= LEAST_GROUPS
+            else NOT_JUDGED,
             "tier_judged_at": _round(main.candidate.low),
             "tiers": [tier.model_dump() for tier in self._config.tiers],
             "measure": MEASURE,
@@ -56,10 +62,15 @@ class Comparison:
             "groups": resampler.groups,
             "confidence": self._config.confidence,
             "resamples": self._config.resamples,
-            "smallest_detectable": _round(main.smallest_detectable),
+            "smallest_detectable": _round(main.smallest_detectable) or None,
             "baseline": self._side("baseline"),
             "candidate": self._side("candidate"),
             "metrics": {name: _numbers(paired) for name, paired in found.items()},
+            "at_ceiling": sum(
+                b["measures"][MEASURE] >= RUBRIC_MAXIMUM
+                and a["measures"][MEASURE] >= RUBRIC_MAXIMUM
+                for b, a in self._pairs
+            ),
             "slices": self._slices(),
             "distribution": self._distribution(),
             "latency_ms": {side: r["latency_ms"] for side, r in self._reports.items()},
@@ -140,50 +151,6 @@ def tier_of(score: float, tiers: Sequence[Tier]) -> str:
     """The highest tier that a rubric score reaches."""
     reached = [tier.name for tier in tiers if score >= tier.at_least]
     return reached[-1] if reached else BELOW_ALL_TIERS
-
-
-def recommendations(report: Mapping[str, Any]) -> list[str]:
-    """What the numbers advise, by stated rules."""
-    numbers = report["metrics"][MEASURE]
-    advice = []
-    if report["verdict"] == "improved":
-        advice.append(
-            "The gain holds on questions that training never saw: the candidate can replace the "
-            "baseline. Embed the corpus with it before queries use it."
-        )
-    elif report["verdict"] == "worse":
-        advice.append("Keep the baseline: the candidate is worse on this bank.")
-    else:
-        advice.append(
-            f"No difference was shown. This bank finds true differences from "
-            f"{report['smallest_detectable']:.2f} upwards in 4 of 5 cases; smaller ones need more "
-            "questions."
-        )
-    if report["tier"] == BELOW_ALL_TIERS:
-        first = report["tiers"][0]
-        advice.append(
-            f"The lower end of the candidate's interval, {report['tier_judged_at']:.2f}, is below "
-            f"{first['at_least']} ({first['name']}): look at the chunks and the index before "
-            "training longer."
-        )
-    for field, values in report["slices"].items():
-        for value, found in values.items():
-            if found["ci_high"] < 0 and found["questions"] >= _LEAST_SLICE:
-                advice.append(
-                    f"Questions with {field} = {value} lost {-found['difference']:.2f}: read the "
-                    "losses in the report, and give that slice more train pairs."
-                )
-    slices = report["slices"]
-    told = slices.get("alias_in_index") or slices.get("name_in_index") or {}
-    if {"true", "false"} <= told.keys() and told["false"]["candidate"] < told["true"]["candidate"]:
-        gap = told["true"]["candidate"] - told["false"]["candidate"]
-        advice.append(
-            f"Names that the index tells score {gap:.2f} higher than names that it does not: "
-            "adding aliases to the index is the cheapest next gain."
-        )
-    if report["verdict"] != "worse" and numbers["loss"] > numbers["win"]:
-        advice.append("More questions lost than gained, although the mean may not show it.")
-    return advice
 
 
 def lineage(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:

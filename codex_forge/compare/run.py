@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from codex_forge.artifact import Artifact, Draft
+from codex_forge.compare.advice import BELOW_ALL_TIERS, MEASURE, NOT_JUDGED
 from codex_forge.compare.html import render
-from codex_forge.compare.report import BELOW_ALL_TIERS, MEASURE, Comparison, lineage
+from codex_forge.compare.report import Comparison, lineage
 from codex_forge.config.sections import CompareConfig
 from codex_forge.errors import GateNotMet, InputError
 from codex_forge.job import Job
@@ -26,8 +27,8 @@ def run(job: Job) -> None:
         GateNotMet: `compare.gate.enforce` is set and the candidate does not pass.
     """
     config = job.config
-    baseline = job.open("evaluate", config.baseline_name)
-    candidate = job.open("evaluate", config.candidate_name)
+    baseline = _open_evaluated(job, config.baseline_name)
+    candidate = _open_evaluated(job, config.candidate_name)
     _check_same_questions(baseline, candidate)
     settings = {
         "seed": config.seed,
@@ -50,6 +51,20 @@ def run(job: Job) -> None:
     print(headline(report))
     print(f"report: {job.store.url(recipe.folder)}/report.html")
     check_gate(report, config.compare, job.store.url(recipe.folder))
+
+
+def _open_evaluated(job: Job, name: str) -> Artifact:
+    """Open an evaluate artifact; when it is not there, say which commands make it."""
+    made_by = {
+        f"{job.config.name}-base": "jobs.embed and then jobs.evaluate with embed.model=base",
+        f"{job.config.name}-bm25": "jobs.evaluate with evaluate.retriever=bm25",
+    }
+    try:
+        return job.open("evaluate", name)
+    except InputError as error:
+        if name not in made_by:
+            raise
+        raise InputError(error.what, where=error.where, do=f"run {made_by[name]}") from error
 
 
 def _check_same_questions(baseline: Artifact, candidate: Artifact) -> None:
@@ -124,10 +139,16 @@ def headline(report: Mapping[str, Any]) -> str:
     lines += [
         f"  {'tier':<32} {report['tier']} (judged at {report['tier_judged_at']:.2f})",
         f"  {'verdict':<32} {report['verdict']} (smallest detectable difference "
-        f"{report['smallest_detectable']:.2f})",
+        f"{_smallest(report)})",
         "",
     ]
     return "\n".join(lines)
+
+
+def _smallest(report: Mapping[str, Any]) -> str:
+    """The smallest detectable difference; unknown when no question changed."""
+    found = report["smallest_detectable"]
+    return "unknown" if found is None else f"{found:.2f}"
 
 
 def _side_line(report: Mapping[str, Any], side: str, percent: str) -> str:
@@ -152,7 +173,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         "",
         f"**{report['verdict']}**, tier **{report['tier']}** "
         f"(judged at {report['tier_judged_at']:.2f}), {report['questions']} {report['part']} "
-        f"questions, smallest detectable difference {report['smallest_detectable']:.2f}.",
+        f"questions, smallest detectable difference {_smallest(report)}.",
         "",
         "| measure | baseline | candidate | difference | interval | p | win / tie / loss |",
         "|---|---|---|---|---|---|---|",
@@ -180,7 +201,7 @@ def check_gate(report: Mapping[str, Any], config: CompareConfig, where: str) -> 
     """Fail when the gate is enforced and the candidate does not reach it."""
     if not config.gate.enforce:
         return
-    order = [BELOW_ALL_TIERS, *(tier.name for tier in config.tiers)]
+    order = [NOT_JUDGED, BELOW_ALL_TIERS, *(tier.name for tier in config.tiers)]
     if order.index(report["tier"]) < order.index(config.gate.min_tier):
         raise GateNotMet(
             f"tier {report['tier']} is below {config.gate.min_tier}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,10 +92,13 @@ def _from_hub(config: ModelConfig) -> Path:
             config.base, revision=config.revision, ignore_patterns=_NOT_NEEDED
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() not in ("", "0", "FALSE", "NO")
         raise ConfigError(
             f"model.base {config.base!r} is neither a folder nor a model that can be had from the "
             f"hub ({type(error).__name__})",
-            do="download it where there is internet and give its folder, or check the name",
+            do="HF_HUB_OFFLINE is set: set it to 0 to download, or give the folder of a model"
+            if offline
+            else "download it where there is internet and give its folder, or check the name",
         ) from error
     return Path(found)
 

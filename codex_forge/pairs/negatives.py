@@ -100,8 +100,11 @@ class NegativeMiner:
             holders = self._judge.holders(topic)
             if len(holders) <= self._generic:
                 guard.update(dict.fromkeys(holders, "names_an_expected_topic"))
-        least = self._minimum * len(query.topics) - 1e-9
-        covered = {} if query.answers_are_given else self._judge.coverage(query.topics)
+        # Given answers need not cover their topics, but a chunk with all of them may be one more.
+        all_of_several = len(query.topics) if len(query.topics) > 1 else len(query.topics) + 1
+        share = self._minimum * len(query.topics) - 1e-9
+        least = all_of_several if query.answers_are_given else share
+        covered = self._judge.coverage(query.topics)
         guard.update((p, "covers_the_topics") for p, count in covered.items() if count >= least)
         for name in self._names.find(query.text):
             for entity in self._index.named(name):

@@ -149,7 +149,7 @@ class PairsMaker:
             query_id=question.query_id,
             text=question.text,
             topics=question.expected_topics,
-            positives=tuple(j.position for j in judged[: self._config.positives_per_query]),
+            positives=best_answers(judged, self._config.positives_per_query),
             answers=frozenset(j.position for j in judged),
             source="question",
             phase=given,
@@ -265,6 +265,11 @@ class PairsMaker:
 
     def _reject(self, kind: str, reason: str, about: str, text: str) -> None:
         self._rejected.append({"kind": kind, "reason": reason, "about": about, "text": text})
+
+
+def best_answers(judged: Sequence[Judged], most: int) -> tuple[int, ...]:
+    """Positions of the answers that cover the most topics: a half answer is not trained on."""
+    return tuple(j.position for j in judged[:most] if j.coverage == judged[0].coverage)
 
 
 def _phase(positive: int, ranked: Sequence[int]) -> str:

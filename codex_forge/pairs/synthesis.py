@@ -10,7 +10,11 @@ from codex_forge.config.sections import SynthesisConfig
 from codex_forge.corpus import Corpus
 from codex_forge.entities import EntityIndex, NameMatcher, normalise
 from codex_forge.records import Question
+from codex_forge.search import words
 from codex_forge.seeded import draw
+
+_TELLING = 4
+"""Words of at least so many letters tell what a text is about."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,13 @@ def entity_queries(
 def mention_queries(
     corpus: Corpus, index: EntityIndex, config: SynthesisConfig, seed: int, widest: int
 ) -> Iterator[Query]:
-    """Queries about mentions that no index names and that at most `widest` chunks carry."""
+    """Queries about mentions that at most `widest` chunks carry, and that no index names.
+
+    A mention that is a part of a name in an index is left out: it may mean that entity.
+    """
     if not config.from_mentions:
         return
-    named = set(index.names)
+    named = set(index.names) | {part for name in index.names for part in _parts(name)}
     holders: dict[str, list[int]] = {}
     shown: dict[str, str] = {}
     for position, chunk in enumerate(corpus.chunks):
@@ -84,6 +91,14 @@ def mention_queries(
                 answers=frozenset(positions),
                 source="mention",
             )
+
+
+def _parts(name: str) -> Iterator[str]:
+    """Every run of whole words in a name: `Rand` may mean "Rand al'Thor", or another Rand."""
+    split = name.split(" ")
+    for start in range(len(split)):
+        for end in range(start + 1, len(split) + 1):
+            yield " ".join(split[start:end])
 
 
 def _wordings(names: Sequence[str], config: SynthesisConfig, seed: int) -> list[str]:
@@ -115,10 +130,19 @@ class Rewriter:
             for entity in self._index.named(name):
                 for other in entity.names:
                     key = normalise(other)
-                    if key != name and key not in self._ambiguous:
+                    if key == name or key in self._ambiguous:
+                        continue
+                    if not _stands_already(question.text, name, other):
                         found.setdefault(_replace(question.text, name, other))
         found.pop(question.text, None)
         return sorted(found, key=lambda text: draw(seed, "rewrite", text))[:most]
+
+
+def _stands_already(text: str, name: str, other: str) -> bool:
+    """Whether the rest of the text speaks of `other` already, as "Why is Bran called ...?" does."""
+    rest = words(normalise(_replace(text, name, " ")))
+    new = [word for word in words(normalise(other)) if len(word) >= _TELLING]
+    return any(a.startswith(b) or b.startswith(a) for a in new for b in rest if len(b) >= _TELLING)
 
 
 def _replace(text: str, name: str, other: str) -> str:

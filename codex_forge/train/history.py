@@ -24,6 +24,12 @@ class History(TrainerCallback):  # type: ignore[misc]
         self.entries: list[dict[str, float]] = []
         self._start = time.monotonic()
 
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Log the last step, whatever the interval."""
+        control.should_log |= state.global_step >= state.max_steps
+
     def on_log(
         self,
         args: TrainingArguments,

@@ -115,6 +115,7 @@ def training_arguments(
         batch_sampler=LengthGroupedBatches,
         prompts=prompts if query or document else None,
         logging_steps=train.logging_steps,
+        logging_first_step=True,
         logging_nan_inf_filter=False,
         eval_strategy="epoch" if evaluates else "no",
         save_strategy="steps" if train.save_steps else "no",
