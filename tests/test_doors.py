@@ -30,7 +30,8 @@ MISSING = {
     "train": "there is no pairs artifact 'small'; run python -m jobs.pairs",
     "embed": "there is no train artifact 'small'; run python -m jobs.train",
     "evaluate": "there is no pairs artifact 'small'; run python -m jobs.pairs",
-    "compare": "there is no evaluate artifact 'small-base'; run python -m jobs.evaluate",
+    "compare": "there is no evaluate artifact 'small-base'; "
+    "run jobs.embed and then jobs.evaluate with embed.model=base",
 }
 
 
