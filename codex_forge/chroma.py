@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codex_forge.errors import InputError
+from codex_forge.storage import faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,8 +92,14 @@ def open_collection(path: str, collection: str, model: str | None = None) -> Any
 def _client(path: str) -> ClientAPI:
     import chromadb
     from chromadb.config import Settings
+    from chromadb.errors import ChromaError
 
-    return chromadb.PersistentClient(path, settings=Settings(anonymized_telemetry=False))
+    try:
+        return chromadb.PersistentClient(path, settings=Settings(anonymized_telemetry=False))
+    except (ChromaError, OSError, ValueError, sqlite3.Error) as error:
+        raise InputError(
+            f"not usable as a ChromaDB folder ({error})", where=path, do="see embed.chroma.path"
+        ) from error
 
 
 def _holds(client: ClientAPI, mirror: Mirror) -> bool:
@@ -103,8 +111,19 @@ def _holds(client: ClientAPI, mirror: Mirror) -> bool:
 
 
 def _drop(client: ClientAPI, name: str) -> None:
-    if name in {found.name for found in client.list_collections()}:
-        client.delete_collection(name)
+    """Delete a collection of ours.
+
+    Raises:
+        InputError: another tool made it.
+    """
+    for found in client.list_collections():
+        if found.name == name:
+            if _EMBEDDINGS not in (found.metadata or {}):
+                raise InputError(
+                    f"the Chroma collection {name!r} was not made by codex-forge",
+                    do="give the run another name, or another embed.chroma.path",
+                )
+            client.delete_collection(name)
 
 
 def _rows(batch: pa.RecordBatch) -> dict[str, Any]:
@@ -121,7 +140,8 @@ def _rows(batch: pa.RecordBatch) -> dict[str, Any]:
 @contextmanager
 def _locked(path: str) -> Iterator[None]:
     """One writer at a time on this machine."""
-    Path(path).mkdir(parents=True, exist_ok=True)
+    with faults(path):
+        Path(path).mkdir(parents=True, exist_ok=True)
     with (Path(path) / ".codex-forge.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

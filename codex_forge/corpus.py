@@ -33,7 +33,9 @@ class BadRecord(NamedTuple):
 
     def __str__(self) -> str:
         at = f"{self.file}:{self.place}"
-        return f"{at}: {self.field}: {self.reason}" if self.field else f"{at}: {self.reason}"
+        text = f"{at}: {self.field}: {self.reason}" if self.field else f"{at}: {self.reason}"
+        # A field name comes from the data: it must not write lines of its own to a log.
+        return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 class _BadRecordError(Exception):
@@ -365,6 +367,8 @@ def _query_id(record: dict[str, Any], text: str) -> str:
         return "q" + hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     if isinstance(given, bool) or not isinstance(given, int | str) or not str(given).strip():
         raise _BadRecordError("question_id", f"expected a word or a number, got {_kind(given)}")
+    if not str(given).isprintable():
+        raise _BadRecordError("question_id", f"{given!a} holds a sign that cannot be printed")
     if any(sign.isspace() for sign in str(given)):
         raise _BadRecordError(
             "question_id", f"{given!r} holds a space, which TREC files cannot carry"

@@ -61,12 +61,19 @@ class EmbeddingsWriter:
 
 def metadata_of(chunk: Chunk) -> dict[str, str | int | float | bool]:
     """What a vector store keeps beside a vector: the plain fields of the chunk, for filters."""
-    plain = {k: v for k, v in chunk.metadata.items() if isinstance(v, str | int | float | bool)}
+    plain = {k: v for k, v in chunk.metadata.items() if _kept(k, v)}
     if chunk.chunk_type:
         plain["wiki_type"] = chunk.chunk_type
     if chunk.temporal_order is not None:
         plain["temporal_order"] = chunk.temporal_order
     return {**plain, "filename": chunk.filename}
+
+
+def _kept(key: str, value: object) -> bool:
+    """Plain values under names that ChromaDB takes (`chroma:` is its own)."""
+    return (
+        isinstance(value, str | int | float | bool) and bool(key) and not key.startswith("chroma:")
+    )
 
 
 def parts(artifact: Artifact) -> list[str]:

@@ -38,7 +38,8 @@ def _grams_of_word(word: str) -> tuple[str, ...]:
 
 def grams(text: str) -> frozenset[str]:
     """Character 4-grams of the words of a text, words padded by a space on each side."""
-    return frozenset(gram for word in words(normalise(text)) for gram in _grams_of_word(word))
+    plain = normalise(text)
+    return frozenset(gram for word in words(plain) or [plain] for gram in _grams_of_word(word))
 
 
 class NearDuplicates:

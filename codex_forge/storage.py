@@ -30,12 +30,16 @@ _S3_OPTIONS: dict[str, Any] = {
 }
 
 
+_SCHEMES = ("file", "s3", "memory", "http", "https")
+
+
 class Store:
     """A tree of objects below one URL. Paths are relative, with `/`, and never leave the tree."""
 
     def __init__(self, url: str) -> None:
         """Open the store at `url` (a folder or `s3://bucket/prefix`); nothing is written yet."""
-        self.root = url.removeprefix("file://").rstrip("/") or "/"
+        path = url.removeprefix("file://").rstrip("/") or "/"
+        self.root = path if "://" in path else os.path.expanduser(path)  # noqa: PTH111 - or a URL
         self.is_local = "://" not in self.root
         self._fs = filesystem(self.root)
 
@@ -112,7 +116,11 @@ def filesystem(url: str) -> Any:
     """The fsspec file system of a URL or path; s3fs is imported only for `s3://`."""
     import fsspec
 
+    if "\0" in url:
+        raise InputError("a path cannot hold a NUL byte", where=ascii(url))
     scheme = url.split("://", 1)[0] if "://" in url else "file"
+    if scheme not in _SCHEMES:
+        raise InputError(f"{scheme}:// is not supported", where=url, do="use a path or s3://")
     if scheme != "s3":
         return fsspec.filesystem(scheme)
     s3 = fsspec.filesystem("s3", **_S3_OPTIONS)

@@ -127,14 +127,16 @@ def test_every_category_is_divided_in_the_shares(seed: int) -> None:
         for i in range(400)
     ]
     config = SplitConfig(train=0.3, dev=0.1, test=0.6)
-    parts = split_questions(questions, config, seed)
+    parts = split_questions(questions, config, seed, {})
     assert sorted(q.query_id for part in parts.values() for q in part) == sorted(
         q.query_id for q in questions
     )
-    largest = max(len(group) for group in group_questions(questions, ()))
-    totals = Counter(group[0].category for group in group_questions(questions, ()) for _ in group)
+    largest = max(len(group) for group in group_questions(questions, (), {}))
+    totals = Counter(
+        group[0].category for group in group_questions(questions, (), {}) for _ in group
+    )
     category_of = {
-        q.query_id: group[0].category for group in group_questions(questions, ()) for q in group
+        q.query_id: group[0].category for group in group_questions(questions, (), {}) for q in group
     }
     for part in PARTS:
         found = Counter(category_of[q.query_id] for q in parts[part])
@@ -160,7 +162,12 @@ def test_what_keeps_two_questions_together(one: Row, other: Row, together: bool)
         fields = {"text": f"text {i}", "category": "c", "expected_topics": (f"topic {i}",)}
         return Question(f"q{i}", **{**fields, **given})
 
-    groups = group_questions([asked(0, one), asked(1, other)], ["entity"])
+    chunks = {"a.md": 1, "b.md": 2}
+    answers = {
+        f"q{i}": frozenset(chunks[name] for name in given.get("relevant", ()))
+        for i, given in enumerate((one, other))
+    }
+    groups = group_questions([asked(0, one), asked(1, other)], ["entity"], answers)
     assert len(groups) == (1 if together else 2)
 
 
@@ -171,7 +178,7 @@ def test_questions_are_tied_together_through_a_third() -> None:
         Question("3", "Another", "c", ("B",)),
         Question("4", "Alone", "c", ("d",)),
     ]
-    found = [[q.query_id for q in group] for group in group_questions(questions, ())]
+    found = [[q.query_id for q in group] for group in group_questions(questions, (), {})]
     assert found == [["1", "2", "3"], ["4"]]
 
 
@@ -743,3 +750,27 @@ def test_a_part_of_a_name_makes_no_query(tmp_path: Path, make: Make) -> None:
     queries = {r["query"] for r in rows(pairs, "pairs-train.jsonl") if r["source"] == "mention"}
     assert any("Old Mill" in query for query in queries)
     assert not any("Brannoc" in query for query in queries)
+
+
+def test_a_file_and_its_chunk_are_the_same_answer(corpus: Corpus, make: Make) -> None:
+    """Two questions about one chunk stay together, however `relevant` names it."""
+    chunk_of = {c["filename"]: chunk_id_of(c["filename"], c["text"]) for c in corpus.chunks}
+    twins = [
+        {
+            **asked,
+            "question": f"In other words, {asked['alias']}, please?",
+            "question_id": f"twin-{asked['question_id']}",
+            "relevant": [chunk_of[name] for name in asked["relevant"]],
+            "expected_topics": [f"another topic {number}"],
+        }
+        for number, asked in enumerate(corpus.questions)
+    ]
+    corpus.questions.extend(twins)
+    pairs = make(corpus)
+    part_of = {
+        row["query_id"]: part for part in PARTS for row in rows(pairs, f"questions-{part}.jsonl")
+    }
+    assert any(query.startswith("twin-") for query in part_of)
+    for query, part in part_of.items():
+        if query.startswith("twin-"):
+            assert part == part_of[query.removeprefix("twin-")]

@@ -340,3 +340,29 @@ def test_no_secret_reaches_an_artifact(remote: Pipeline, s3: S3Server) -> None:
         manifest = remote.store.read(f"{kind}/{name}/manifest.json")
         assert s3.secret_key.encode() not in manifest
         assert s3.access_key.encode() not in manifest
+
+
+def test_a_model_is_not_scored_on_another_split(
+    local: Pipeline, knock: Knock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    shutil_copy(Path(local.store.root), store)
+    other = (f"store={store}", "seed=8", "--force")
+    assert knock("pairs", local.config, *other) == 0
+    assert knock("evaluate", local.config, *other) == 2
+    assert "trained on other pairs" in capsys.readouterr().err
+
+
+def test_a_collection_of_another_tool_is_left_alone(
+    local: Pipeline, knock: Knock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import chromadb
+    from chromadb.config import Settings
+
+    path = str(tmp_path / "chroma")
+    client = chromadb.PersistentClient(path, settings=Settings(anonymized_telemetry=False))
+    theirs = client.create_collection("small", embedding_function=None)
+    theirs.add(ids=["a"], embeddings=[[1.0, 2.0]])
+    assert knock("embed", local.config, f"embed.chroma.path={path}") == 2
+    assert "was not made by codex-forge" in capsys.readouterr().err
+    assert theirs.count() == 1

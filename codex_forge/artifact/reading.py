@@ -99,7 +99,7 @@ class Artifact:
 
     def _check(self, entry: FileEntry, local: Path) -> None:
         found = hash_file(local) if local.exists() else "missing"
-        if found != entry.sha256 and not (entry.volatile and local.exists()):
+        if found != entry.sha256:
             raise InputError(
                 f"{entry.path} is not what the manifest promises "
                 f"(sha256 {entry.sha256[:12]}, found {found[:12]})",
@@ -116,9 +116,15 @@ def open_artifact(store: Store, kind: str, name: str, cache: Path) -> Artifact:
     """
     found = list(manifests_in(store, f"{kind}/{name}").values())
     whole = whole_of(found)
+    where = store.url(f"{kind}/{name}")
+    if whole and (whole[0].kind, whole[0].name) != (kind, name):
+        raise InputError(
+            f"its manifest is of {whole[0].kind} {whole[0].name!r}: a copy under another name",
+            where=where,
+            do=f"run python -m jobs.{kind} --force",
+        )
     if whole:
         return Artifact(store, whole, cache)
-    where = store.url(f"{kind}/{name}")
     if not found:
         raise InputError(
             f"there is no {kind} artifact {name!r}", where=where, do=f"run python -m jobs.{kind}"

@@ -143,10 +143,21 @@ def begin(
                 do="choose another name, or give --force to replace it",
             )
         if whole := whole_of(found):
+            _check_files_are_there(store, recipe.folder, whole)
             return Artifact(store, whole, cache)
         if any(m.shard == shard and m.shards == shards for m in found):
             return None
     return Draft(store, recipe, shard, shards, cache)
+
+
+def _check_files_are_there(store: Store, folder: str, manifests: Sequence[Manifest]) -> None:
+    """A no-op is only right while all files are there."""
+    there = set(store.list(folder))
+    lost = [e.path for m in manifests for e in m.files if f"{folder}/{e.path}" not in there]
+    if lost:
+        raise InputError(
+            f"its file {lost[0]} is gone", where=store.url(folder), do="make it again with --force"
+        )
 
 
 def is_whole(store: Store, recipe: Recipe) -> bool:

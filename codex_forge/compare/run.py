@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codex_forge.artifact import Artifact, Draft
+from codex_forge.artifact import Artifact, Draft, Input
 from codex_forge.compare.advice import BELOW_ALL_TIERS, MEASURE, NOT_JUDGED
 from codex_forge.compare.html import render
 from codex_forge.compare.report import Comparison, lineage
@@ -18,6 +18,8 @@ from codex_forge.job import Job
 from codex_forge.jsonl import read_json, write_json
 
 log = logging.getLogger("codex_forge")
+
+_PARTS = {"test": "that training never saw", "dev": "(training may have chosen by them)"}
 
 
 def run(job: Job) -> None:
@@ -88,7 +90,7 @@ def _check_same_questions(baseline: Artifact, candidate: Artifact) -> None:
 
 
 def _ancestors(job: Job, artifacts: Sequence[Artifact]) -> Iterator[Artifact]:
-    """The artifacts and all that they were made from, each once, as far as they are here."""
+    """The artifacts and all that they were made from, each once."""
     seen: set[tuple[str, str]] = set()
     queue = list(artifacts)
     while queue:
@@ -100,7 +102,19 @@ def _ancestors(job: Job, artifacts: Sequence[Artifact]) -> Iterator[Artifact]:
         yield artifact
         for given in artifact.manifest.inputs.values():
             if given.kind in ("pairs", "train", "embed"):
-                queue.append(job.open(given.kind, given.name))
+                queue.append(_ancestor(job, artifact, given))
+
+
+def _ancestor(job: Job, artifact: Artifact, given: Input) -> Artifact:
+    """The artifact that another was made from, as it was then."""
+    found = job.open(given.kind, given.name)
+    if found.digest != given.digest:
+        raise InputError(
+            f"was made from another {given.kind} artifact {given.name!r} than is there now",
+            where=artifact.url,
+            do=f"run python -m jobs.{artifact.manifest.kind} --force",
+        )
+    return found
 
 
 def _write(draft: Draft, report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -126,7 +140,12 @@ def headline(report: Mapping[str, Any]) -> str:
     percent = f"{100 * report['confidence']:g} %"
     lines = [
         "",
-        f"  {report['questions']} {report['part']} questions that training never saw",
+        f"  {report['questions']} {report['part']} questions "
+        + (
+            "that training never saw"
+            if report["part"] == "test"
+            else "(training may have chosen by)"
+        ),
         *(_side_line(report, side, percent) for side in ("baseline", "candidate")),
         f"  {'difference':<32} {numbers['difference']:+.2f}    "
         f"({percent} interval {numbers['ci_low']:+.2f} to {numbers['ci_high']:+.2f}, "
@@ -189,12 +208,18 @@ def markdown(report: Mapping[str, Any]) -> str:
     for name, values in report["slices"].items():
         for value, n in values.items():
             lines.append(
-                f"| {name} = {value} | {n['questions']} | {n['baseline']:.2f} | "
+                f"| {_cell(f'{name} = {value}')} | {n['questions']} | {n['baseline']:.2f} | "
                 f"{n['candidate']:.2f} | {n['difference']:+.2f} | "
                 f"{n['ci_low']:+.2f} to {n['ci_high']:+.2f} |"
             )
     lines += ["", *(f"- {advice}" for advice in report["recommendations"]), ""]
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Text from the data as one harmless cell of a Markdown table."""
+    plain = "".join(sign if sign.isprintable() else " " for sign in text)
+    return plain.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 def check_gate(report: Mapping[str, Any], config: CompareConfig, where: str) -> None:

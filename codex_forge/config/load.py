@@ -85,7 +85,7 @@ def parse_config(text: str, overrides: Sequence[str] = (), *, where: str) -> Run
 def _yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         place = f"{where}:{mark.line + 1}" if mark else where

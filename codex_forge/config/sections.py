@@ -243,7 +243,7 @@ class EvaluateConfig(Section):
     """`dense`: exact cosine over the embed artifact; `bm25`: words alone, named `<name>-bm25`."""
     part: Literal["test", "dev"] = "test"
     """Which questions: `test`, or `dev` (named `<name>-dev`) for choosing between models."""
-    k: tuple[Positive, ...] = (1, 3, 5, 10)
+    k: tuple[Positive, ...] = Field(default=(1, 3, 5, 10), min_length=1)
     """Cut-offs of recall and precision."""
     rubric_k: Positive = 5
     """The rubric looks at this many chunks."""
@@ -253,6 +253,12 @@ class EvaluateConfig(Section):
     """Question fields whose values are reported apart; `exposure` is always one."""
     latency_queries: Positive = 100
     """Queries that are timed one by one."""
+
+    @model_validator(mode="after")
+    def _depth_suffices(self) -> EvaluateConfig:
+        if max(*self.k, self.rubric_k) > self.depth:
+            raise ValueError("depth must not be below k and rubric_k")
+        return self
 
 
 class Tier(Section):
@@ -312,7 +318,7 @@ class RunConfig(Section):
     """Names the run's artifacts: 3 to 100 letters, digits, `.`, `_`, `-`."""
     store: str = Field(min_length=1)
     """Where artifacts live: a folder, or `s3://bucket/prefix`."""
-    seed: Count = 7
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 7
     """Every random choice follows from it."""
     corpus: CorpusConfig
     model: ModelConfig

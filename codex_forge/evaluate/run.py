@@ -36,6 +36,7 @@ def run(job: Job) -> None:
         embedded = job.open("embed", config.embed_name)
         _same_corpus(embedded, inputs, ("chunks",))
         inputs["embed"] = embedded.as_input()
+        _same_split(job, embedded, pairs)
     settings = {"evaluate": config.evaluate.model_dump(mode="json", exclude={"latency_queries"})}
     recipe = job.recipe(config.evaluate_name, settings, inputs)
     draft = job.begin(recipe)
@@ -56,6 +57,20 @@ def _same_corpus(artifact: Artifact, inputs: Mapping[str, Input], roles: Sequenc
                 where=artifact.url,
                 do=f"run python -m jobs.{kind} --force, or give the old files",
             )
+
+
+def _same_split(job: Job, embedded: Artifact, pairs: Artifact) -> None:
+    """A model trained on another split may have seen these questions."""
+    model = embedded.manifest.inputs["model"]
+    if model.kind != "train":
+        return
+    trained = job.open("train", model.name)
+    if trained.manifest.inputs["pairs"].digest != pairs.digest:
+        raise InputError(
+            "the model was trained on other pairs than these questions belong to",
+            where=trained.url,
+            do="run python -m jobs.train --force, embed --force, and evaluate again",
+        )
 
 
 class Evaluation:

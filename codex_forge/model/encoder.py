@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codex_forge.config.sections import ModelConfig
+from codex_forge.errors import ConfigError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -66,7 +67,11 @@ def load_trained(folder: Path, config: ModelConfig) -> SentenceTransformer:
 
 def _load(folder: Path, config: ModelConfig) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
+    from torch import cuda
     from transformers.utils import logging as transformers_logging
+
+    if config.device == "cuda" and not cuda.is_available():
+        raise ConfigError("there is no CUDA device here", where="model.device", do="set it to auto")
 
     transformers_logging.disable_progress_bar()
     return SentenceTransformer(

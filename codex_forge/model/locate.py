@@ -44,6 +44,13 @@ def locate(config: ModelConfig) -> BaseModel:
             where=folder,
             do="convert it with model.save_pretrained(..., safe_serialization=True)",
         )
+    most = _json(folder / "config.json").get("max_position_embeddings")
+    if config.max_seq_length and isinstance(most, int) and config.max_seq_length > most:
+        raise ConfigError(
+            f"the model reads at most {most} tokens",
+            where=f"model.max_seq_length={config.max_seq_length}",
+            do=f"set it to {most} or less",
+        )
     files = sorted(
         p
         for p in folder.rglob("*")

@@ -120,9 +120,10 @@ class PairsMaker:
                 answerable.append(question)
             else:
                 self._reject("question", "no chunk answers it", question.query_id, question.text)
-        for group in group_questions(answerable, self._config.split.group_by):
+        answers = {query: frozenset(j.position for j in found) for query, found in judged.items()}
+        for group in group_questions(answerable, self._config.split.group_by, answers):
             self._group_of.update((question.query_id, group[0].query_id) for question in group)
-        return split_questions(answerable, self._config.split, self._seed), judged
+        return split_questions(answerable, self._config.split, self._seed, answers), judged
 
     def _entity_queries(self) -> Iterator[Query]:
         for name in sorted(self._index.ambiguous):
@@ -235,6 +236,7 @@ class PairsMaker:
         bearers = (e for n in self._names.find(question.text) for e in self._index.named(n))
         told = any(entity.filename in files for entity in bearers)
         return {
+            **question.fields,
             "query_id": question.query_id,
             "question": question.text,
             "category": question.category,
@@ -242,7 +244,6 @@ class PairsMaker:
             "expected_topics": list(question.expected_topics),
             "temporal_limit": question.temporal_limit,
             "relevant": list(question.relevant),
-            **question.fields,
             "group": self._group_of[question.query_id],
             "exposure": "trained_chunk" if trained.intersection(answers) else "unseen_chunk",
             "name_in_index": told,

@@ -1,29 +1,32 @@
 """Divide questions into train, dev and test so that no part holds a paraphrase of another's.
 
-Questions with the same answer (the same `relevant`, or else the same expected topics), with the
-same wording, or equal in a field of `split.group_by`, stay together. Groups are dealt out within
-each category, so that every part has every category in its share.
+Questions with the same answer (the same chunks answer them, or they expect the same topics), with
+the same wording, or equal in a field of `split.group_by`, stay together. Groups are dealt out
+within each category, so that every part has every category in its share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 from codex_forge.config.sections import SplitConfig
 from codex_forge.entities import normalise
 from codex_forge.records import Question
 from codex_forge.seeded import draw
 
+Answers = Mapping[str, frozenset[int]]
+"""query_id -> the chunks that answer it."""
+
 PARTS = ("train", "dev", "test")
 
 
 def split_questions(
-    questions: Sequence[Question], config: SplitConfig, seed: int
+    questions: Sequence[Question], config: SplitConfig, seed: int, answers: Answers
 ) -> dict[str, list[Question]]:
     """Questions by part, in their original order; the same seed gives the same split."""
     part_of: dict[str, str] = {}
     strata: dict[str, list[list[Question]]] = {}
-    for group in group_questions(questions, config.group_by):
+    for group in group_questions(questions, config.group_by, answers):
         strata.setdefault(group[0].category, []).append(group)
     for category in sorted(strata):
         groups = sorted(strata[category], key=lambda g: draw(seed, "split", g[0].query_id))
@@ -32,7 +35,9 @@ def split_questions(
     return {part: [q for q in questions if part_of[q.query_id] == part] for part in PARTS}
 
 
-def group_questions(questions: Sequence[Question], group_by: Sequence[str]) -> list[list[Question]]:
+def group_questions(
+    questions: Sequence[Question], group_by: Sequence[str], answers: Answers
+) -> list[list[Question]]:
     """Questions that must stay together, as connected components of their shared keys."""
     parent = list(range(len(questions)))
 
@@ -44,7 +49,7 @@ def group_questions(questions: Sequence[Question], group_by: Sequence[str]) -> l
 
     first: dict[Hashable, int] = {}
     for i, question in enumerate(questions):
-        for key in _keys(question, group_by):
+        for key in _keys(question, group_by, answers):
             parent[root(i)] = root(first.setdefault(key, i))
     groups: dict[int, list[Question]] = {}
     for i, question in enumerate(questions):
@@ -52,12 +57,11 @@ def group_questions(questions: Sequence[Question], group_by: Sequence[str]) -> l
     return list(groups.values())
 
 
-def _keys(question: Question, group_by: Sequence[str]) -> Iterator[Hashable]:
+def _keys(question: Question, group_by: Sequence[str], answers: Answers) -> Iterator[Hashable]:
     yield "text", normalise(question.text)
-    if question.relevant:
-        yield "relevant", frozenset(question.relevant)
-    else:
-        yield "topics", frozenset(map(normalise, question.expected_topics))
+    if found := answers.get(question.query_id):
+        yield "answers", found
+    yield "topics", frozenset(map(normalise, question.expected_topics))
     for name in group_by:
         if (value := question.fields.get(name)) is not None:
             yield name, normalise(str(value))

@@ -51,6 +51,12 @@ def read_rows(path: Path, config: TrainConfig, seed: int) -> list[dict[str, str]
         drawn.sort(key=lambda pair: pair[0])
         drawn = drawn[: config.max_pairs]
         log.info("  %d of them drawn by seed (train.max_pairs)", len(drawn))
+    if config.num_negatives == 0 and min(len(drawn), config.batch_size) < 2:  # noqa: PLR2004
+        raise InputError(
+            "a single pair without negatives teaches nothing",
+            where=path.name,
+            do="raise train.batch_size, train.max_pairs or train.num_negatives",
+        )
     return [row for _, row in drawn]
 
 
