@@ -169,6 +169,14 @@ def client(server: S3Server, secret_key: str | None = None) -> Any:
     )
 
 
+def _remove(folder: Path) -> None:
+    """Remove a folder, again while a program that an interrupt cut loose still writes to it."""
+    deadline = time.monotonic() + 5
+    while folder.exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)
+
+
 def make_bucket(server: S3Server, name: str) -> str:
     """Make the bucket, which may already be there, and return its name."""
     s3 = client(server)
@@ -318,7 +326,7 @@ class _CephNode:
         folder = folder.resolve()
         for name in ("mon", "osd"):
             (folder / name).mkdir(parents=True)
-            stack.callback(shutil.rmtree, folder / name, ignore_errors=True)
+            stack.callback(_remove, folder / name)
         # A socket's path may have 107 characters: a folder of the tests can be longer than that.
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="s3-", dir="/tmp")))
         environment = {key: os.environ[key] for key in os.environ if not key.startswith("CEPH_")}
