@@ -464,3 +464,24 @@ def test_reading_a_config_imports_no_torch() -> None:
     command = [sys.executable, "-c", program]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "store=s3://KEY:hunter2/bucket",
+        "store=s3://KEY:hunter2@bucket/prefix",
+        "corpus.chunks=http://user:hunter2@127.0.0.1:8765/chunks.jsonl",
+        "corpus.questions=[s3://KEY:hunter2@bucket/questions.json]",
+    ],
+)
+def test_credentials_in_a_url_are_refused_and_not_repeated(override: str) -> None:
+    with pytest.raises(ConfigError, match="credentials do not belong in a URL") as refused:
+        load_config(ROOT / "configs" / "quickstart.yaml", [override])
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_port_is_no_secret() -> None:
+    url = "http://127.0.0.1:8765/chunks.jsonl"
+    config = load_config(ROOT / "configs" / "quickstart.yaml", [f"corpus.chunks={url}"])
+    assert config.corpus.chunks == (url,)

@@ -21,8 +21,6 @@ from codex_forge.errors import ConfigError, nearest
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
-_SECRET = re.compile(r"://[^'\"]*@")
-
 _SHOWN = 10
 
 _SAID = {
@@ -149,8 +147,9 @@ def _explain_one(detail: ErrorDetails) -> str:
         return f"{key} is missing; add it"
     message = _SAID.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     message = message[:1].lower() + message[1:]
-    got = "" if isinstance(detail["input"], dict) else f" (got {detail['input']!r})"
-    return f"{key or 'config'}: {message}{_SECRET.sub('://***@', got)}"
+    hidden = isinstance(detail["input"], dict) or message.startswith("credentials")
+    got = "" if hidden else f" (got {detail['input']!r})"
+    return f"{key or 'config'}: {message}{got}"
 
 
 def _nearest(location: Sequence[str | int]) -> str:

@@ -23,6 +23,16 @@ Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 
 
+def _refuse_secret(url: str) -> None:
+    """Configs go into manifests and logs: no URL in them may carry credentials."""
+    scheme, _, rest = url.partition("://")
+    # A secret may hold `/`: then what looks like the bucket is `KEY:SECR`.
+    host = rest.split("/", 1)[0]
+    port = scheme in ("http", "https") and host.rpartition(":")[2].isdigit()
+    if "@" in host or (":" in host and not port and not host.startswith("arn:")):
+        raise ValueError("credentials do not belong in a URL; set AWS_ACCESS_KEY_ID and so on")
+
+
 def _one_is_a_list(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
@@ -63,6 +73,13 @@ class CorpusConfig(Section):
     """Files of test questions (`{"questions": [...]}`); globs and URLs."""
     on_bad_record: Literal["fail", "reject"] = "fail"
     """`fail` stops at bad records and shows them; `reject` sets them aside with their reason."""
+
+    @field_validator("chunks", "indexes", "questions")
+    @classmethod
+    def _no_secret_in_a_url(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            _refuse_secret(url)
+        return value
 
 
 class ModelConfig(Section):
@@ -332,10 +349,7 @@ class RunConfig(Section):
     @field_validator("store")
     @classmethod
     def _no_secret_in_the_store(cls, value: str) -> str:
-        # A secret may hold `/`: then what looks like the bucket is `KEY:SECR`.
-        bucket = value.partition("://")[2].split("/", 1)[0]
-        if "@" in bucket or (":" in bucket and not bucket.startswith("arn:")):
-            raise ValueError("credentials do not belong in a URL; set AWS_ACCESS_KEY_ID and so on")
+        _refuse_secret(value)
         if "://" in value and not value.startswith(("s3://", "file://", "memory://")):
             raise ValueError("must be a folder or s3://bucket/prefix")
         if value.startswith("s3:") and not re.match(r"s3://[^/]", value):
