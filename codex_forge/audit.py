@@ -11,7 +11,7 @@ from typing import Any
 
 from codex_forge.artifact import Artifact, Draft
 from codex_forge.config import RunConfig
-from codex_forge.corpus import CorpusFiles, find_files, read_corpus
+from codex_forge.corpus import check_same_files, find_files, read_corpus
 from codex_forge.entities import normalise
 from codex_forge.errors import GateNotMet, InputError
 from codex_forge.job import Job
@@ -37,20 +37,20 @@ def run(job: Job) -> None:
     """
     pairs = job.open("pairs", job.config.name)
     files = find_files(job.config.corpus)
-    _check_corpus(pairs, files)
+    chunks = files.inputs(("chunks",))
+    check_same_files(pairs, chunks, ("chunks",))
     base = locate.locate(job.config.model)
     settings = {
         "audit": job.config.audit.model_dump(mode="json"),
         "model": _model_settings(job.config),
     }
-    inputs = {"pairs": pairs.as_input(), "model": base.identity, **files.inputs(("chunks",))}
+    inputs = {"pairs": pairs.as_input(), "model": base.identity, **chunks}
     recipe = job.recipe(job.config.name, settings, inputs)
     state = job.begin(recipe)
     if isinstance(state, Draft):
         corpus = read_corpus(files, "reject")
         auditor = Auditor(job.config, pairs, base.folder)
-        chunks = [chunk.text for chunk in corpus.chunks]
-        report = auditor.write(state, chunks)
+        report = auditor.write(state, [chunk.text for chunk in corpus.chunks])
         log.info("wrote %s", job.store.url(recipe.folder))
     else:
         report = read_json(job.open("audit", job.config.name).path("report.json"))
@@ -60,17 +60,6 @@ def run(job: Job) -> None:
             "the audit failed: " + "; ".join(report["reasons"]),
             where=job.store.url(recipe.folder),
             do="see findings.jsonl there; mend the data, or loosen the audit section",
-        )
-
-
-def _check_corpus(pairs: Artifact, files: CorpusFiles) -> None:
-    """The audit is of these chunks only if the pairs were made from them."""
-    now = files.inputs(("chunks",))["chunks"].digest
-    if pairs.manifest.inputs["chunks"].digest != now:
-        raise InputError(
-            "was made from other chunks than corpus.chunks names now",
-            where=pairs.url,
-            do="run python -m jobs.pairs --force, or give the old files",
         )
 
 

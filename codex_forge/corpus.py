@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
 
-from codex_forge.artifact import Input, hash_json
+from codex_forge.artifact import Artifact, Input, hash_json
 from codex_forge.config.sections import CorpusConfig
 from codex_forge.errors import InputError
 from codex_forge.records import Chunk, Entity, Question
@@ -99,6 +99,17 @@ def find_files(config: CorpusConfig) -> CorpusFiles:
     return CorpusFiles(
         {role: tuple(n for p in patterns for n in expand(p)) for role, patterns in roles.items()}
     )
+
+
+def check_same_files(artifact: Artifact, inputs: Mapping[str, Input], roles: Sequence[str]) -> None:
+    """Refuse an artifact that was made from other corpus files than the config names now."""
+    for role in roles:
+        if artifact.manifest.inputs[role].digest != inputs[role].digest:
+            raise InputError(
+                f"was made from other {role} than corpus.{role} names now",
+                where=artifact.url,
+                do=f"run python -m jobs.{artifact.manifest.kind} --force, or give the old files",
+            )
 
 
 def read_corpus(files: CorpusFiles, on_bad_record: str) -> Corpus:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -56,3 +57,8 @@ def ir_measures(qrels: Qrels, run: Run, k: Sequence[int]) -> dict[str, dict[str,
 def mean(values: Sequence[float]) -> float:
     """Arithmetic mean as a Python float."""
     return float(np.mean(np.asarray(values, dtype=np.float64)))
+
+
+def slice_value(value: Any) -> str:
+    """A question field's value as the name of a slice (`true`, `hard`)."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

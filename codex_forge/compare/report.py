@@ -19,7 +19,7 @@ from codex_forge.compare.significance import Paired, Resampler, verdict
 from codex_forge.config import flatten
 from codex_forge.config.sections import CompareConfig, Tier
 from codex_forge.jsonl import read_json, read_jsonl
-from codex_forge.metrics import RUBRIC_MAXIMUM
+from codex_forge.metrics import RUBRIC_MAXIMUM, slice_value
 
 Row = dict[str, Any]
 
@@ -120,7 +120,7 @@ class Comparison:
         for name, values in self._reports["candidate"]["slices"].items():
             found[name] = {}
             for value in values:
-                pairs = [p for p in self._pairs if _value(p[0].get(name)) == value]
+                pairs = [p for p in self._pairs if slice_value(p[0].get(name)) == value]
                 paired = self._compare(self._resampler(pairs), pairs, MEASURE)
                 numbers = _numbers(paired)
                 kept = ("baseline", "candidate", "difference", "ci_low", "ci_high")
@@ -198,10 +198,6 @@ def _round(value: float) -> float:
 
 def _gain(pair: tuple[Row, Row]) -> float:
     return float(pair[1]["measures"][MEASURE] - pair[0]["measures"][MEASURE])
-
-
-def _value(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _example(pair: tuple[Row, Row]) -> Row:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from codex_forge import embeddings
-from codex_forge.artifact import Artifact, Draft, Input
-from codex_forge.corpus import Corpus, CorpusFiles, find_files, read_corpus
+from codex_forge.artifact import Artifact, Draft
+from codex_forge.corpus import Corpus, CorpusFiles, check_same_files, find_files, read_corpus
 from codex_forge.entities import EntityIndex, TopicMatcher
 from codex_forge.errors import InputError
 from codex_forge.job import Job
 from codex_forge.jsonl import read_json, read_jsonl, write_json, write_jsonl
-from codex_forge.metrics import ir_measures, mean, rubric
+from codex_forge.metrics import ir_measures, mean, rubric, slice_value
 from codex_forge.model import locate
 from codex_forge.records import Chunk, Question, Run
 from codex_forge.trec import read_qrels, write_run
@@ -30,11 +30,11 @@ def run(job: Job) -> None:
     files = find_files(config.corpus)
     pairs = job.open("pairs", config.name)
     inputs = {"pairs": pairs.as_input(), **files.inputs(("chunks", "indexes"))}
-    _same_corpus(pairs, inputs, ("chunks", "indexes"))
+    check_same_files(pairs, inputs, ("chunks", "indexes"))
     embedded = None
     if config.evaluate.retriever == "dense":
         embedded = job.open("embed", config.embed_name)
-        _same_corpus(embedded, inputs, ("chunks",))
+        check_same_files(embedded, inputs, ("chunks",))
         inputs["embed"] = embedded.as_input()
         _same_split(job, embedded, pairs)
     settings = {"evaluate": config.evaluate.model_dump(mode="json", exclude={"latency_queries"})}
@@ -46,17 +46,6 @@ def run(job: Job) -> None:
     else:
         report = read_json(job.open("evaluate", recipe.name).path("report.json"))
     _log_report(report)
-
-
-def _same_corpus(artifact: Artifact, inputs: Mapping[str, Input], roles: Sequence[str]) -> None:
-    for role in roles:
-        if artifact.manifest.inputs[role].digest != inputs[role].digest:
-            kind = artifact.manifest.kind
-            raise InputError(
-                f"was made from other {role} than corpus.{role} names now",
-                where=artifact.url,
-                do=f"run python -m jobs.{kind} --force, or give the old files",
-            )
 
 
 def _same_split(job: Job, embedded: Artifact, pairs: Artifact) -> None:
@@ -208,11 +197,6 @@ class _Covered:
             self._known[chunk.chunk_id] = self._matcher.covered(chunk)
         covered = self._known[chunk.chunk_id]
         return {topic: covered[topic] for topic in expected if topic in covered}
-
-
-def slice_value(value: Any) -> str:
-    """A field's value as the name of a slice (`true`, `hard`)."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _same_model(embedded: Artifact, digest: str) -> None:

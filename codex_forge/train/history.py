@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from codex_forge.jsonl import read_jsonl, write_jsonl
+from codex_forge.jsonl import write_jsonl
 
 log = logging.getLogger("codex_forge")
 
@@ -63,11 +63,6 @@ def write_history(history: History, folder: Path) -> None:
     """Write `metrics.jsonl` and `loss.svg`."""
     write_jsonl(folder / "metrics.jsonl", history.entries)
     (folder / "loss.svg").write_text(_picture(history), encoding="utf-8")
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """The entries of `metrics.jsonl`."""
-    return list(read_jsonl(path))
 
 
 def _picture(history: History) -> str:

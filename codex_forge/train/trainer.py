@@ -149,7 +149,7 @@ def _computes_bf16(device: torch.device) -> bool:
 
 
 def _dev_rows(pairs: Artifact, config: RunConfig) -> list[dict[str, str]]:
-    """Dev pairs of every phase that have enough negatives; none is no error."""
+    """Dev pairs of every phase, without mined negatives; none is no error."""
     if not pairs.counts.get("pairs_dev"):
         return []
     every = config.train.model_copy(
