@@ -7,6 +7,8 @@ VENV ?= .venv
 CONFIG ?= configs/quickstart.yaml
 ARGS ?=
 SHARDS ?= 2
+SEED ?= 7
+STORE ?= artifacts
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := $(BIN)/python -m
@@ -17,7 +19,7 @@ export TOKENIZERS_PARALLELISM ?= false
 MODES := pairs audit train embed evaluate compare
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo baseline bm25 demo-smoke test test-all check format clean schema bench embed-shards $(MODES)
+.PHONY: help setup demo baseline bm25 demo-smoke test test-all chaos check format clean schema bench embed-shards status gc $(MODES)
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -72,6 +74,15 @@ test: $(READY) ## all tests but the slow ones
 test-all: $(READY) ## all tests
 	@$(RUN) pytest
 
+chaos: $(READY) ## the fault suite: kill points, storage faults, ranks (an hour; SEED=7)
+	@$(RUN) tests.chaos all --seed $(SEED)
+
+status: $(READY) ## what is on the STORE: whole, partial, being made by whom, last exits
+	@$(RUN) jobs status $(STORE)
+
+gc: $(READY) ## what no manifest on the STORE names (ARGS=--delete removes it)
+	@$(RUN) jobs gc $(STORE) $(ARGS)
+
 check: $(READY) ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -90,6 +101,7 @@ bench: $(READY) ## benchmarks, side by side with what a user would use instead
 	@$(BIN)/python -m benchmarks.pairs
 	@$(BIN)/python -m benchmarks.train
 	@$(BIN)/python -m benchmarks.search
+	@$(BIN)/python -m benchmarks.checkpoints
 
 clean: ## remove the environment and build outputs; artifacts stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

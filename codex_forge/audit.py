@@ -51,7 +51,7 @@ def run(job: Job) -> None:
         corpus = read_corpus(files, "reject")
         auditor = Auditor(job.config, pairs, base.folder)
         report = auditor.write(state, [chunk.text for chunk in corpus.chunks])
-        log.info("wrote %s", job.store.url(recipe.folder))
+        log.info("wrote %s", state.url)
     else:
         report = read_json(job.open("audit", job.config.name).path("report.json"))
     _log_report(report)

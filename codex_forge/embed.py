@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from codex_forge import chroma, embeddings
 from codex_forge.artifact import Artifact, Draft, Input, is_whole
@@ -16,6 +17,9 @@ from codex_forge.model import locate
 from codex_forge.progress import progress
 from codex_forge.records import Chunk
 from codex_forge.tokens import audit_lengths, load_tokenizer
+
+if TYPE_CHECKING:
+    from codex_forge.model.encoder import Encoder
 
 log = logging.getLogger("codex_forge")
 
@@ -40,7 +44,7 @@ def run(job: Job) -> None:
     if isinstance(draft, Draft):
         corpus = read_corpus(files, config.corpus.on_bad_record)
         _embed(config, model, corpus.chunks[job.shard :: job.shards], draft)
-        log.info("wrote %s", job.store.url(recipe.folder))
+        log.info("wrote %s", draft.url)
     if config.embed.chroma.path and is_whole(job.store, recipe):
         mirror(config, job.open("embed", config.embed_name))
 
@@ -63,31 +67,47 @@ def _model_settings(config: RunConfig, model: ModelInUse) -> dict[str, Any]:
 
 
 def _embed(config: RunConfig, model: ModelInUse, chunks: Sequence[Chunk], draft: Draft) -> None:
+    """Embed in blocks, each committed as it is done; the blocks are the files of the artifact."""
     truncated = _check_lengths(config, model, chunks)
-    from codex_forge.model.encoder import Encoder, load_base, load_trained
+    encoder = _Lazy(config, model)
+    bar = iter(progress(chunks, f"chunks embedded with the {config.embed.model} model"))
 
-    load = load_trained if model.trained else load_base
-    encoder = Encoder(load(model.folder, config.model), config.embed.batch_size)
-    name = f"part-{draft.shard:05d}-of-{draft.shards:05d}.parquet"
-    bar = progress(chunks, f"chunks embedded with the {config.embed.model} model")
-    with embeddings.EmbeddingsWriter(draft.path(name), encoder.dimension) as writer:
-        for block in _blocks(bar, config.embed.rows_per_group):
-            writer.write(block, encoder.encode_document([chunk.text for chunk in block]))
+    def make(path: Path, block: Sequence[Chunk]) -> None:
+        vectors = encoder.load().encode_document([chunk.text for chunk in block])
+        with embeddings.EmbeddingsWriter(path, vectors.shape[1]) as writer:
+            writer.write(block, vectors)
+
+    rows = config.embed.rows_per_block
+    dimension = 0
+    blocks = draft.work.in_blocks("rows", chunks, rows, make, ".parquet")
+    for number, block in enumerate(blocks):
+        dimension = dimension or embeddings.dimension_of(block.local)
+        name = f"part-{draft.shard:05d}-of-{draft.shards:05d}-block-{number:06d}.parquet"
+        draft.keep(name, block.entry)
+        for _ in islice(bar, rows):
+            continue
     draft.commit(
         {"chunks": len(chunks), "truncated": truncated},
-        {"model": config.embed.model, "dimension": encoder.dimension},
+        {"model": config.embed.model, "dimension": dimension},
     )
 
 
-def _blocks(chunks: Iterator[Chunk], size: int) -> Iterator[list[Chunk]]:
-    block: list[Chunk] = []
-    for chunk in chunks:
-        block.append(chunk)
-        if len(block) == size:
-            yield block
-            block = []
-    if block:
-        yield block
+class _Lazy:
+    """The encoder, loaded when the first block needs it: all blocks may be there."""
+
+    def __init__(self, config: RunConfig, model: ModelInUse) -> None:
+        self._config, self._model = config, model
+        self._encoder: Encoder | None = None
+
+    def load(self) -> Encoder:
+        """The encoder."""
+        if self._encoder is None:
+            from codex_forge.model.encoder import Encoder, load_base, load_trained
+
+            load = load_trained if self._model.trained else load_base
+            model = load(self._model.folder, self._config.model)
+            self._encoder = Encoder(model, self._config.embed.batch_size)
+        return self._encoder
 
 
 def _check_lengths(config: RunConfig, model: ModelInUse, chunks: Sequence[Chunk]) -> int:

@@ -76,6 +76,11 @@ def _kept(key: str, value: object) -> bool:
     )
 
 
+def dimension_of(path: Path) -> int:
+    """Length of the vectors of a file that `EmbeddingsWriter` wrote."""
+    return int(pq.read_schema(path).field("vector").type.list_size)
+
+
 def parts(artifact: Artifact) -> list[str]:
     """Names of an embed artifact's Parquet files."""
     return [name for name in artifact.files if name.endswith(".parquet")]
@@ -96,7 +101,7 @@ def vectors(artifact: Artifact) -> tuple[list[str], NDArray[np.float32]]:
         ids.extend(batch.column("chunk_id").to_pylist())
         flat = batch.column("vector").flatten().to_numpy()
         found.append(flat.reshape(batch.num_rows, -1))
-    return ids, np.concatenate(found)
+    return ids, np.concatenate(found) if found else np.zeros((0, 0), dtype=np.float32)
 
 
 def _columns(rows: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -60,6 +60,10 @@ class TryAgain(ForgeError):
     exit_code = EXIT_TRY_AGAIN
 
 
+class StorageDown(TryAgain):
+    """The storage does not answer, or not with what was asked; another attempt may find it up."""
+
+
 class Preempted(BaseException):
     """The scheduler asked the process to stop. No `except Exception` on the way may hold it up."""
 

@@ -17,7 +17,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,12 @@ from codex_forge.errors import (
     ForgeError,
     Preempted,
 )
+from codex_forge.stopping import stop
 from codex_forge.storage import Store
 
 log = logging.getLogger("codex_forge")
 
 SHARD_INDEX_VARIABLES = ("JOB_COMPLETION_INDEX", "SLURM_ARRAY_TASK_ID")
-
-_STOPPING = (signal.SIGTERM, signal.SIGUSR1)
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,8 @@ class Job:
     force: bool = False
     shard: int = 0
     shards: int = 1
+    drafts: list[Draft] = field(default_factory=list)
+    """What this job is making; each holds a lease until the job ends."""
 
     def open(self, kind: str, name: str) -> Artifact:
         """Open an artifact of this run's store for reading."""
@@ -73,7 +74,9 @@ class Job:
             shards=self.shards,
             force=self.force,
         )
-        if not isinstance(state, Draft):
+        if isinstance(state, Draft):
+            self.drafts.append(state)
+        else:
             part = "" if state else f" (shard {self.shard} of {self.shards})"
             log.info(
                 "already done: %s%s, fingerprint %s",
@@ -82,6 +85,11 @@ class Job:
                 recipe.fingerprint[:12],
             )
         return state
+
+    def close(self, exit_code: int, said: str = "") -> None:
+        """Let go of what was begun, and leave word of how the job ended."""
+        for draft in self.drafts:
+            draft.lease.release(exit_code, said)
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,13 @@ class Door:
                 shards=arguments.shards,
             )
             module, function = self.run.split(":")
-            getattr(importlib.import_module(module), function)(job)
+            try:
+                getattr(importlib.import_module(module), function)(job)
+            except BaseException as error:
+                with stop.held():
+                    job.close(exit_code_of(error), str(error))
+                raise
+            job.close(EXIT_DONE)
         log.info("%s: %.1f s", self.mode, time.monotonic() - started)
 
     def _shard(self, shards: int) -> int:
@@ -171,52 +185,54 @@ class Door:
 
     def _keys(self) -> str:
         lines = ["config keys (type, default):"]
-        for key, field in keys_of(RunConfig):
+        for key, facts in keys_of(RunConfig):
             if "." not in key or key.split(".")[0] in self.sections:
-                default = "required" if field.is_required() else repr(field.default)
-                lines.append(f"  {key}  ({type_name(field.annotation)}, {default})")
-                lines.append(f"      {field.description or ''}")
+                default = "required" if facts.is_required() else repr(facts.default)
+                lines.append(f"  {key}  ({type_name(facts.annotation)}, {default})")
+                lines.append(f"      {facts.description or ''}")
         return "\n".join(lines)
 
 
 def guarded(work: Callable[[], None]) -> int:
     """Run `work` with signals and errors turned into exit codes; the only broad `except`."""
-    _stop_on_signals()
     try:
+        stop.listen()
         work()
+        stop.done()
         return EXIT_DONE
-    except Preempted as stopped:
-        for number in _STOPPING:
-            signal.signal(number, signal.SIG_IGN)
-        print(f"error: {stopped}; run again to continue", file=sys.stderr)
-        return stopped.exit_code
-    except ForgeError as error:
+    except (Preempted, KeyboardInterrupt, Exception) as error:
+        stop.done()
+        _explain(error)
+        return exit_code_of(error)
+
+
+def _explain(error: BaseException) -> None:
+    """Say on stderr why the job ends."""
+    if isinstance(error, ForgeError):
         print(f"error: {error}", file=sys.stderr)
+    elif isinstance(error, Preempted):
+        print(f"error: {error}; run again to continue", file=sys.stderr)
+    elif isinstance(error, KeyboardInterrupt):
+        print("interrupted; run again to continue", file=sys.stderr)
+    elif is_full_disk(error):
+        where = getattr(error, "filename", None) or tempfile.gettempdir()
+        print(f"error: {where}: no space left; free disk space, or set TMPDIR", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit code of a job that ends with this error."""
+    if isinstance(error, ForgeError | Preempted):
         return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; nothing was published", file=sys.stderr)
+    if isinstance(error, KeyboardInterrupt):
         return 128 + signal.SIGINT
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = error.filename or tempfile.gettempdir()
-            print(f"error: {where}: no space left; free disk space, or set TMPDIR", file=sys.stderr)
-            return EXIT_TRY_AGAIN
-        traceback.print_exc()
-        return EXIT_BUG
+    return EXIT_TRY_AGAIN if is_full_disk(error) else EXIT_BUG
 
 
-def _stop_on_signals() -> None:
-    """SIGTERM and SIGUSR1 end the job with exit code 75; a second signal does no harm."""
-    stopped = False
-
-    def stop(number: int, _frame: object) -> None:
-        nonlocal stopped
-        if not stopped:
-            stopped = True
-            raise Preempted(f"stopped by {signal.Signals(number).name}")
-
-    for number in _STOPPING:
-        signal.signal(number, stop)
+def is_full_disk(error: BaseException) -> bool:
+    """Whether a local disk is full, or its quota reached."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _log_to_stderr() -> None:

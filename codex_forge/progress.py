@@ -1,4 +1,7 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere.
+
+Every item is also a place where a job that was asked to stop stops for certain.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from codex_forge.stopping import stop
 
 log = logging.getLogger("codex_forge")
 
@@ -28,9 +33,12 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
     if total is None and isinstance(items, Sized):
         total = len(items)
     if sys.stderr.isatty():
-        yield from tqdm(items, desc=what, total=total, leave=False, dynamic_ncols=True)
+        shown: Iterable[T] = tqdm(items, desc=what, total=total, leave=False, dynamic_ncols=True)
     else:
-        yield from _lines(items, what, total)
+        shown = _lines(items, what, total)
+    for item in shown:
+        stop.check()
+        yield item
 
 
 def _lines(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:

@@ -1,9 +1,12 @@
-"""List the modes, or print the JSON schema of a run's config.
+"""List the modes, print the config's schema, look at a store, or tidy it.
 
-python -m jobs           the modes, a line each
-python -m jobs schema    a JSON schema that editors understand
+python -m jobs                  the modes, a line each
+python -m jobs schema           a JSON schema that editors understand
+python -m jobs status STORE     what is on a store: whole, partial, being made by whom, last exit
+python -m jobs gc STORE         what no manifest names; --delete removes it
 """
 
+import argparse
 import ast
 import json
 import signal
@@ -11,20 +14,30 @@ import sys
 from pathlib import Path
 
 ORDER = ("pairs", "audit", "train", "embed", "evaluate", "compare")
+LAUNCHERS = ("torchrun",)
 
 
 def listing() -> str:
     """The modes in the order of a run, with the first line of what each door says of itself."""
     lines = ["modes, in the order of a run:"]
-    for mode in ORDER:
-        tree = ast.parse((Path(__file__).parent / f"{mode}.py").read_text(encoding="utf-8"))
-        first = (ast.get_docstring(tree) or "").splitlines()[0]
-        lines.append(f"  python -m jobs.{mode:<9} CONFIG.yaml   {first}")
-    lines.append(
-        "\n`python -m jobs.<mode> --help` explains one; `python -m jobs schema` prints the"
-    )
-    lines.append("JSON schema of the config.")
+    lines += [f"  python -m jobs.{mode:<9} CONFIG.yaml   {_first_line(mode)}" for mode in ORDER]
+    lines += ["", "several processes:"]
+    lines += [f"  python -m jobs.{name:<9} ...           {_first_line(name)}" for name in LAUNCHERS]
+    lines += [
+        "",
+        "a store (a folder or s3://bucket/prefix):",
+        "  python -m jobs status STORE            what is there, who is writing, the last exits",
+        "  python -m jobs gc STORE                what no manifest names; --delete removes it",
+        "",
+        "`python -m jobs.<mode> --help` explains one; `python -m jobs schema` prints the",
+        "JSON schema of the config.",
+    ]
     return "\n".join(lines)
+
+
+def _first_line(name: str) -> str:
+    tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
+    return (ast.get_docstring(tree) or "").splitlines()[0]
 
 
 def schema() -> str:
@@ -36,12 +49,77 @@ def schema() -> str:
     return json.dumps(tree, indent=1)
 
 
+def show_status(arguments: list[str]) -> None:
+    """`python -m jobs status STORE`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs status", description="What is on a store; nothing is changed."
+    )
+    parser.add_argument("store", metavar="STORE", help="a folder, or s3://bucket/prefix")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    given = parser.parse_args(arguments)
+    from codex_forge import upkeep
+    from codex_forge.storage import Store
+
+    store = Store(given.store)
+    reports = upkeep.status(store)
+    if given.json:
+        print(json.dumps([report.as_json() for report in reports], indent=1))
+        return
+    print("\n".join(upkeep.describe(reports)) or f"{store.url()}: no artifacts")
+    if debris := store.debris():
+        print(f"{len(debris)} cut-off writes; python -m jobs gc {given.store} shows them")
+
+
+def tidy(arguments: list[str]) -> None:
+    """`python -m jobs gc STORE`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs gc",
+        description="Show what no manifest names, and what cut-off writers left; --delete removes "
+        "it. Artifacts, work to go on from and all that is being written stay.",
+    )
+    parser.add_argument("store", metavar="STORE", help="a folder, or s3://bucket/prefix")
+    parser.add_argument("--delete", action="store_true", help="remove what is shown")
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="also the checkpoints, blocks and shards of unfinished artifacts",
+    )
+    given = parser.parse_args(arguments)
+    from codex_forge import upkeep
+    from codex_forge.storage import Store
+
+    store = Store(given.store)
+    found = upkeep.garbage(store, partial=given.partial)
+    debris = [name for name, age in store.debris() if age > upkeep.DEBRIS_SECONDS]
+    for item in found:
+        print(f"{upkeep.size_text(item.size):>9}  {item.path}  ({item.reason})")
+    for name in debris:
+        print(f"{'':>9}  {name}")
+    total = f"{len(found)} objects, {upkeep.size_text(sum(item.size for item in found))}"
+    if not given.delete:
+        print(f"{total}; {len(debris)} cut-off writes; nothing removed, --delete removes them")
+        return
+    for item in found:
+        store.delete(item.path)
+    removed = store.sweep(upkeep.DEBRIS_SECONDS)
+    print(f"removed {total} and {removed} cut-off writes")
+
+
+def show_schema(_: list[str]) -> None:
+    """`python -m jobs schema`."""
+    print(schema())
+
+
+COMMANDS = {"status": show_status, "gc": tidy, "schema": show_schema}
+
+
 def main(arguments: list[str]) -> int:
     """Answer `python -m jobs ...`."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `python -m jobs schema | head` is no error
-    if arguments == ["schema"]:
-        print(schema())
-        return 0
+    if arguments and arguments[0] in COMMANDS:
+        from codex_forge.job import guarded
+
+        return guarded(lambda: COMMANDS[arguments[0]](arguments[1:]))
     print(listing())
     known = not arguments or arguments[0] in ("-h", "--help", "list")
     if not known:

@@ -5,10 +5,11 @@
 
 reads   the chunks of `corpus`; <store>/train/<name>/model/ or `model.base`
 writes  <store>/embed/<name>/ (<name>-base for the base model)
-          part-00000-of-00001.parquet   chunk_id, filename, text, vector (one file a shard)
+          part-00000-of-00001-block-000000.parquet ...   chunk_id, filename, text, metadata, vector
         the collection <name> in the ChromaDB folder `embed.chroma.path`, when that is set
 
-With --shards N each task writes one part; the artifact is whole when all N are there.
+With --shards N each task writes one part; the artifact is whole when all N are there. Blocks of
+`embed.rows_per_block` chunks are committed one by one: a job that is killed goes on after the last.
 """
 
 import sys

@@ -9,6 +9,9 @@ writes  <store>/train/<name>/
           loss.svg         the loss curves
           training.log     what was said
           metadata.json    closing summary: losses, pairs a second, peak memory
+
+Stopped by SIGTERM or SIGUSR1 it finishes its step, stores a checkpoint and ends with 75; started
+again it goes on from there. Several processes: python -m jobs.torchrun --help.
 """
 
 import sys

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from codex_forge.stopping import SIGNALS
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -76,6 +79,15 @@ def sample_corpus(folder: Path, entities: int = 60) -> Corpus:
 def corpus(tmp_path: Path) -> Corpus:
     """A small corpus of this test's own."""
     return sample_corpus(tmp_path / "corpus")
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """A job that runs within a test ends with its signals ignored, which children would inherit."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 Knock = Callable[..., int]

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from s3fs import S3FileSystem
 
 from codex_forge.artifact import (
     Artifact,
+    Block,
     Draft,
     Input,
     Manifest,
@@ -27,9 +29,11 @@ from codex_forge.artifact import (
     is_whole,
     open_artifact,
 )
-from codex_forge.errors import EXIT_CHANGE_SOMETHING, InputError
+from codex_forge.errors import EXIT_CHANGE_SOMETHING, InputError, StorageDown
 from codex_forge.storage import Store
+from codex_forge.storage.faults import PATIENCE_VARIABLE
 from tests.conftest import ROOT
+from tests.kill import killed_at
 from tests.servers.s3 import S3Server, make_bucket
 
 BUCKET = "artifact-tests"
@@ -86,12 +90,25 @@ def make(
     shards: int = 1,
     force: bool = False,
 ) -> Manifest:
-    """Begin and commit, with the files given."""
+    """Begin, commit, and let go, with the files given."""
     draft = begin(store, wanted or recipe(), cache, shard=shard, shards=shards, force=force)
     assert isinstance(draft, Draft), draft
     for name, text in files.items():
         draft.path(name).write_text(text)
-    return draft.commit({"files": len(files)}, {"verdict": "pass"}, volatile)
+    made = draft.commit({"files": len(files)}, {"verdict": "pass"}, volatile)
+    draft.lease.release(0)
+    return made
+
+
+def place(made: Manifest, name: str = "manifest.json") -> str:
+    """Where a file of a version is in the store; the manifest, when none is named."""
+    slot = "" if made.shards == 1 else f"shard-{made.shard:05d}-of-{made.shards:05d}/"
+    return f"{made.kind}/{made.name}/{slot}{made.version}/{name}"
+
+
+def left(store: Store, name: str = "small") -> list[str]:
+    """All that is there of an artifact but its leases."""
+    return [path for path in store.list(f"train/{name}") if "/leases/" not in path]
 
 
 def opened(store: Store, cache: Path, name: str = "small") -> Artifact:
@@ -120,10 +137,14 @@ def test_what_is_committed_is_opened(store: Store, cache: Path) -> None:
     assert artifact.manifest.inputs == {"corpus": CORPUS}
     assert artifact.manifest.versions["codex-forge"]
     assert artifact.url == f"{store.root}/train/small"
+    assert artifact.version_url == f"{store.root}/train/small/{made.version}"
     assert artifact.as_input() == Input("train", "small", made.fingerprint, made.digest)
+    assert re.fullmatch("v1" if store.is_local else "v1-[0-9a-f]{8}", made.version)
+    assert (made.token, made.generation) == (1, 1)
     assert store.list("train/small") == [
-        *(f"train/small/{name}" for name in ["a.txt", "manifest.json"]),
-        *(f"train/small/{name}" for name in ["model/b.bin", "model/deep/c.txt"]),
+        "train/small/leases/000001.json",
+        *(place(made, name) for name in ["a.txt", "manifest.json"]),
+        *(place(made, name) for name in ["model/b.bin", "model/deep/c.txt"]),
     ]
 
 
@@ -153,8 +174,7 @@ def test_without_a_manifest_there_is_nothing(store: Store, cache: Path) -> None:
     assert str(missing.value) == (
         f"{store.root}/train/small: there is no train artifact 'small'; run python -m jobs.train"
     )
-    make(store, cache)
-    store.delete("train/small/manifest.json")
+    store.delete(place(make(store, cache)))
     with pytest.raises(InputError, match="there is no train artifact 'small'"):
         opened(store, cache)
     assert not is_whole(store, recipe())
@@ -166,24 +186,26 @@ def test_a_manifest_that_cannot_be_written_leaves_no_artifact(local: Store, cach
     draft = begin(local, recipe(), cache, force=False)
     assert isinstance(draft, Draft)
     draft.path("a.txt").write_text("alpha")
-    blocked = Path(local.url("train/small/manifest.json/in-the-way"))
+    blocked = Path(local.url("train/small/v1/manifest.json/in-the-way"))
     blocked.parent.mkdir(parents=True)  # a folder where the manifest is to be
     with pytest.raises(InputError, match="not usable as a store"):
         draft.commit({})
-    assert local.read("train/small/a.txt") == b"alpha"
+    assert local.read("train/small/v1/a.txt") == b"alpha"
     with pytest.raises(InputError, match="there is no train artifact"):
         opened(local, cache)
     blocked.parent.rmdir()
     draft.commit({})
+    draft.lease.release(0)
     assert opened(local, cache).path("a.txt").read_text() == "alpha"
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_process_killed_before_the_manifest_leaves_no_artifact(
-    local: Store, cache: Path, tmp_path: Path, force: bool
+def test_a_process_killed_before_the_manifest_leaves_what_was_there(
+    local: Store, cache: Path, force: bool
 ) -> None:
-    if force:  # replacing: neither the old nor the new may be taken for whole
-        make(local, cache, recipe(settings={"seed": 1}), {"a": "old", "b": "old", "stale": "x"})
+    before = {"a": "old", "b": "old", "stale": "x"}
+    if force:  # replacing: the old one stands until the new one does
+        make(local, cache, recipe(settings={"seed": 1}), before)
     program = f"""
 import resource, signal
 from pathlib import Path
@@ -202,11 +224,94 @@ draft.commit({{}})
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False)
     assert done.returncode == -signal.SIGXFSZ, done.stderr
-    assert local.read("train/small/b") == b"new"
-    with pytest.raises(InputError, match="there is no train artifact 'small'"):
-        opened(local, cache)
-    make(local, cache, files={"a": "again", "b": "again"})
-    assert opened(local, cache).path("a").read_text() == "again"
+    cut_off = "v2" if force else "v1"
+    assert local.read(f"train/small/{cut_off}/b") == b"new"
+    if force:
+        assert contents(opened(local, cache)) == before
+    else:
+        with pytest.raises(InputError, match="there is no train artifact 'small'"):
+            opened(local, cache)
+    again = make(local, cache, files={"a": "again", "b": "again"}, force=force)
+    assert contents(opened(local, cache)) == {"a": "again", "b": "again"}
+    assert left(local) == [place(again, name) for name in ("a", "b", "manifest.json")]
+
+
+def contents(artifact: Artifact) -> dict[str, str]:
+    """What is in all files of an artifact, each checked."""
+    return {name: artifact.path(name).read_text() for name in artifact.files}
+
+
+@pytest.mark.parametrize(
+    "store, before, after",
+    [
+        *(("local", *numbers) for numbers in [(1, 1), (2, 2), (3, 2), (1, 2), (2, 1)]),
+        *(("s3", *numbers) for numbers in [(1, 1), (2, 1)]),
+    ],
+    indirect=["store"],
+)
+def test_a_replacement_killed_anywhere_leaves_the_old_or_the_new(
+    store: Store, tmp_path: Path, before: int, after: int
+) -> None:
+    """Of a replaced artifact nothing goes before all of the new one is there."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    old, new = recipe(settings={"seed": 1}), recipe(settings={"seed": 2})
+    files = {seed: {"same": f"{seed}", f"only-{seed}": f"{seed}"} for seed in ("old", "new")}
+
+    def make_all(root: str, what: str, shards: int, force: bool) -> None:
+        wanted = old if what == "old" else new
+        for shard in range(shards):
+            parts = {f"{shard}/{name}": text for name, text in files[what].items()}
+            make(Store(root), cache, wanted, parts, shard=shard, shards=shards, force=force)
+
+    def whole(what: str, shards: int) -> dict[str, str]:
+        parts = range(shards)
+        return {f"{i}/{name}": text for i in parts for name, text in files[what].items()}
+
+    seen: list[str] = []
+    killed = True
+    while killed:
+        root = store.url(f"{len(seen)}")
+        make_all(root, "old", before, force=False)
+        killed = killed_at(len(seen) + 1, lambda: make_all(root, "new", after, force=True))  # noqa: B023 - called at once
+        there = Store(root)
+        found = contents(opened(there, cache))
+        is_new = is_whole(there, new)
+        assert found == (whole("new", after) if is_new else whole("old", before))
+        seen.append("new" if is_new else "old")
+        if is_new:  # whoever runs it again, without --force, finds it done
+            assert isinstance(begin(there, new, cache, force=False), Artifact)
+        else:
+            assert isinstance(begin(there, old, cache, force=False), Artifact)
+        make_all(root, "new", after, force=True)
+        assert contents(opened(there, cache)) == whole("new", after)
+        versions = [path for path in left(there) if path.endswith("/manifest.json")]
+        assert len(versions) == after
+        assert len(left(there)) == after * 3, "something of the old one was left"
+    assert seen == sorted(seen, reverse=True), "once it is new it stays new"
+    assert seen.count("old") >= 4 * after
+    assert seen.count("new") >= 3
+
+
+def test_a_reader_during_a_replacement_finds_the_old_or_the_new(store: Store, cache: Path) -> None:
+    make(store, cache, files={"a": "0"})
+    faults: list[BaseException] = []
+    over = threading.Event()
+
+    def read() -> None:
+        try:
+            while not over.is_set():
+                opened(Store(store.root), cache)
+        except BaseException as fault:  # noqa: BLE001 - told to the test
+            faults.append(fault)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for seed in range(100 if store.is_local else 10):
+        make(store, cache, recipe(settings={"seed": seed}), {"a": f"{seed}"}, force=True)
+    over.set()
+    reader.join()
+    assert not faults, faults
 
 
 # --- again, and otherwise --------------------------------------------------------------------
@@ -276,16 +381,104 @@ def test_force_replaces_and_removes_what_is_stale(store: Store, cache: Path) -> 
     artifact = opened(store, cache)
     assert artifact.manifest == made
     assert artifact.path("a.txt").read_text() == "new"
-    assert [path.removeprefix("train/small/") for path in store.list("train/small")] == [
-        "a.txt",
-        "d.txt",
-        "manifest.json",
+    assert store.list("train/small") == [
+        "train/small/leases/000002.json",
+        *(place(made, name) for name in ["a.txt", "d.txt", "manifest.json"]),
     ]
+    assert made.generation == 2
 
 
-def test_force_makes_the_same_again(local: Store, cache: Path) -> None:
-    make(local, cache)
-    assert isinstance(begin(local, recipe(), cache, force=True), Draft)
+def test_until_the_new_manifest_is_written_force_leaves_the_old_one_whole(
+    store: Store, cache: Path
+) -> None:
+    before = make(store, cache)
+    draft = begin(store, recipe(settings={"seed": 8}), cache, force=True)
+    assert isinstance(draft, Draft)
+    draft.path("a.txt").write_text("new")
+    assert opened(store, cache).manifest == before
+    store.put(draft.path("a.txt"), f"train/small/{draft.lease.version}/a.txt")
+    assert contents(opened(store, cache)) == FILES
+    made = draft.commit({})
+    draft.lease.release(0)
+    assert opened(store, cache).manifest == made
+    assert contents(opened(store, cache)) == {"a.txt": "new"}
+
+
+def test_force_makes_the_same_again(store: Store, cache: Path) -> None:
+    before = make(store, cache)
+    made = make(store, cache, files={"a.txt": "again"}, force=True)
+    assert (made.fingerprint, made.token) == (before.fingerprint, 2)
+    assert opened(store, cache).manifest == made
+    assert left(store) == [place(made, "a.txt"), place(made)]
+
+
+def test_an_old_one_that_was_not_yet_removed_is_no_other_artifact(
+    local: Store, cache: Path
+) -> None:
+    """A writer that is killed between the new manifest and the removal of the old one."""
+    old = make(local, cache)
+    kept = {path: local.read(path) for path in left(local)}
+    made = make(local, cache, recipe(settings={"seed": 8}), {"a.txt": "new"}, force=True)
+    for path, data in kept.items():
+        local.write(path, data)
+    assert opened(local, cache).manifest == made
+    again = begin(local, recipe(settings={"seed": 8}), cache, force=False)
+    assert isinstance(again, Artifact)
+    assert again.manifest == made
+    assert "seed was 8, now 7" in refusal(local, cache, recipe())
+    assert is_whole(local, recipe(settings={"seed": 8}))
+    assert not is_whole(local, recipe())
+    assert old.generation < made.generation
+
+
+# --- what was committed before the manifest --------------------------------------------------
+
+
+def _with_a_block(store: Store, cache: Path, text: str, *, force: bool = False) -> Draft:
+    """A draft with one file of its own, and one that was committed as a block."""
+    draft = begin(store, recipe(), cache, force=force)
+    assert isinstance(draft, Draft)
+    blocks = draft.work.blocks("part")
+    part = cache / "part.bin"
+    part.write_text(text)
+    entry = blocks.entry(0, part)
+    blocks.put(Block(entry, part))
+    draft.path("a.txt").write_text("alpha")
+    draft.keep("part-0", entry)
+    return draft
+
+
+def test_a_committed_block_becomes_a_file_where_it_is(store: Store, cache: Path) -> None:
+    draft = _with_a_block(store, cache, "first")
+    made = draft.commit({})
+    draft.lease.release(0)
+    assert contents(opened(store, cache)) == {"a.txt": "alpha", "part-0": "first"}
+    blocks = [path for path in left(store) if "/blocks/" in path]
+    assert left(store) == sorted([place(made, "a.txt"), place(made), *blocks])
+    assert len(blocks) == 1
+    assert isinstance(begin(store, recipe(), cache, force=False), Artifact)
+    store.write(blocks[0], b"f1rst")
+    with pytest.raises(InputError, match="part-0 is not what the manifest promises"):
+        opened(store, cache / "elsewhere").path("part-0")
+    draft = _with_a_block(store, cache, "second", force=True)
+    draft.commit({})
+    draft.lease.release(0)
+    assert contents(opened(store, cache))["part-0"] == "second"
+    assert blocks[0] not in left(store)
+
+
+def test_a_block_that_is_gone_is_never_promised(
+    store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PATIENCE_VARIABLE, "0.2")
+    draft = _with_a_block(store, cache, "lost")
+    for path in left(store):
+        store.delete(path)
+    with pytest.raises(StorageDown, match="shows None; run again"):
+        draft.commit({})
+    draft.lease.release(75)
+    with pytest.raises(InputError, match="there is no train artifact 'small'"):
+        opened(store, cache)
 
 
 # --- damage ----------------------------------------------------------------------------------
@@ -293,7 +486,7 @@ def test_force_makes_the_same_again(local: Store, cache: Path) -> None:
 
 def test_one_flipped_byte_is_found(store: Store, cache: Path, tmp_path: Path) -> None:
     made = make(store, cache)
-    store.write("train/small/model/b.bin", b"bet`")
+    store.write(place(made, "model/b.bin"), b"bet`")
     promised = next(entry.sha256 for entry in made.files if entry.path == "model/b.bin")
     artifact = opened(store, tmp_path / "elsewhere")
     assert artifact.path("a.txt").read_text() == "alpha"
@@ -311,12 +504,13 @@ def test_one_flipped_byte_is_found(store: Store, cache: Path, tmp_path: Path) ->
 
 
 def test_a_file_that_is_gone_is_missed(store: Store, cache: Path) -> None:
-    make(store, cache)
-    store.delete("train/small/a.txt")
+    store.delete(place(make(store, cache), "a.txt"))
     with pytest.raises(InputError, match=r"a\.txt.*(found missing|not found)"):
         opened(store, cache).path("a.txt")
     with pytest.raises(InputError, match="has no file nothing; make it again"):
         opened(store, cache).path("nothing")
+    with pytest.raises(InputError, match=r"its file a\.txt is gone; make it again with --force"):
+        begin(store, recipe(), cache, force=False)
 
 
 @pytest.mark.parametrize(
@@ -337,9 +531,9 @@ def test_a_file_that_is_gone_is_missed(store: Store, cache: Path) -> None:
 def test_a_damaged_manifest_is_explained_and_force_mends_it(
     local: Store, cache: Path, damage: bytes
 ) -> None:
-    make(local, cache)
-    local.write("train/small/manifest.json", damage)
-    where = re.escape(local.url("train/small/manifest.json"))
+    path = place(make(local, cache))
+    local.write(path, damage)
+    where = re.escape(local.url(path))
     words = (
         f"{where}: not a manifest that this version reads .*make the artifact again with --force"
     )
@@ -347,16 +541,50 @@ def test_a_damaged_manifest_is_explained_and_force_mends_it(
         opened(local, cache)
     with pytest.raises(InputError, match=words):
         begin(local, recipe(), cache, force=False)
-    make(local, cache, force=True)
+    made = make(local, cache, force=True)
     assert opened(local, cache).path("a.txt").read_text() == "alpha"
+    assert left(local) == sorted(place(made, name) for name in [*FILES, "manifest.json"])
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_force_mends_a_damaged_manifest_of_another_number_of_shards(
+    local: Store, cache: Path, shards: int
+) -> None:
+    for shard in range(2):
+        made = make(local, cache, files={f"part-{shard}": "x"}, shard=shard, shards=2)
+    local.write(place(made), b"{")
+    for shard in range(shards):
+        make(local, cache, files={f"{shard}": "y"}, shard=shard, shards=shards, force=True)
+    assert opened(local, cache).files == [f"{shard}" for shard in range(shards)]
+    assert len(left(local)) == 2 * shards
+
+
+@pytest.mark.parametrize(
+    "elsewhere", ["v2", "v1-0123abcd", "shard-00000-of-00002/v1", "shard-00001-of-00002/v1"]
+)
+def test_a_manifest_copied_to_another_place_is_refused(
+    local: Store, cache: Path, elsewhere: str
+) -> None:
+    made = make(local, cache)
+    local.write(f"train/small/{elsewhere}/manifest.json", local.read(place(made)))
+    with pytest.raises(InputError, match=r"of v1 \(shard 0 of 1\): a copy under another name"):
+        opened(local, cache)
+
+
+def test_an_artifact_copied_to_another_name_is_refused(local: Store, cache: Path) -> None:
+    make(local, cache)
+    for path in left(local):
+        local.write(path.replace("small", "other"), local.read(path))
+    with pytest.raises(InputError, match="is of train 'small': a copy under another name"):
+        opened(local, cache, "other")
 
 
 def test_a_manifest_that_lost_a_key_is_refused(local: Store, cache: Path) -> None:
-    make(local, cache)
-    tree = json.loads(local.read("train/small/manifest.json"))
+    path = place(make(local, cache))
+    tree = json.loads(local.read(path))
     for key in tree:
         less = {other: tree[other] for other in tree if other != key}
-        local.write("train/small/manifest.json", json.dumps(less).encode())
+        local.write(path, json.dumps(less).encode())
         with pytest.raises(InputError, match=f"not a manifest that this version reads.*{key}"):
             opened(local, cache)
 
@@ -369,7 +597,7 @@ def test_volatile_files_do_not_change_the_digest(store: Store, cache: Path) -> N
     second = make(store, cache, recipe("two"), {**FILES, "log": "12:01"}, volatile=("log",))
     third = make(store, cache, recipe("three"), {**FILES, "log": "12:01"})
     assert first.digest == second.digest != third.digest
-    store.write("train/one/log", b"12:02")
+    store.write(place(first, "log"), b"12:02")
     changed = opened(store, cache, "one")
     assert changed.digest == first.digest
     with pytest.raises(InputError, match="log is not what the manifest promises"):
@@ -411,7 +639,22 @@ def test_another_number_of_shards_starts_anew(local: Store, cache: Path) -> None
         opened(local, cache)
     make(local, cache, files={"part-1-of-2": "1"}, shard=1, shards=2)
     assert opened(local, cache).files == ["part-0-of-2", "part-1-of-2"]
-    assert len(local.list("train/small")) == 4, "parts of the old number were left"
+    assert len(left(local)) == 4, "parts of the old number were left"
+
+
+def test_a_whole_artifact_stands_until_all_of_another_number_of_shards_are_there(
+    store: Store, cache: Path
+) -> None:
+    for shard in range(3):
+        make(store, cache, files={f"old-{shard}": "old"}, shard=shard, shards=3)
+    make(store, cache, files={"new-1": "new"}, shard=1, shards=2, force=True)
+    assert contents(opened(store, cache)) == {f"old-{shard}": "old" for shard in range(3)}
+    make(store, cache, files={"new-0": "new"}, shard=0, shards=2, force=True)
+    assert contents(opened(store, cache)) == {"new-0": "new", "new-1": "new"}
+    assert len(left(store)) == 4, "parts of the old number were left"
+    make(store, cache, files={"one": "new"}, force=True)
+    assert contents(opened(store, cache)) == {"one": "new"}
+    assert len(left(store)) == 2
 
 
 def test_shards_that_disagree_are_never_whole(local: Store, cache: Path) -> None:
@@ -420,13 +663,15 @@ def test_shards_that_disagree_are_never_whole(local: Store, cache: Path) -> None
         begin(local, recipe(settings={"seed": shard}), cache, shard=shard, shards=2, force=False)
         for shard in range(2)
     ]
-    manifests = []
+    kept: dict[str, bytes] = {}
     for draft in drafts:
         assert isinstance(draft, Draft)
         draft.path(f"part-{draft.shard}").write_text("x")
         draft.commit({})
-        manifests.append(local.read(f"train/small/manifest-{draft.shard:05d}-of-00002.json"))
-    local.write("train/small/manifest-00000-of-00002.json", manifests[0])
+        draft.lease.release(0)
+        kept |= {path: local.read(path) for path in left(local)}
+    for path, data in kept.items():  # as if none had seen the other when it removed what is old
+        local.write(path, data)
     told = "made with different settings, inputs or numbers of shards; run python -m jobs.train --f"
     with pytest.raises(InputError, match=told):
         opened(local, cache)
@@ -434,16 +679,19 @@ def test_shards_that_disagree_are_never_whole(local: Store, cache: Path) -> None
         begin(local, recipe(settings={"seed": 0}), cache, shard=0, shards=2, force=False)
 
 
-def test_force_on_shards_replaces_them_one_by_one(local: Store, cache: Path) -> None:
+def test_force_on_shards_leaves_the_old_ones_until_all_new_ones_are_there(
+    store: Store, cache: Path
+) -> None:
     for shard in range(2):
-        make(local, cache, files={f"part-{shard}": "old"}, shard=shard, shards=2)
+        make(store, cache, files={f"part-{shard}": "old"}, shard=shard, shards=2)
     other = recipe(settings={"seed": 8})
-    make(local, cache, other, {"part-0": "new"}, shard=0, shards=2, force=True)
-    with pytest.raises(InputError, match=r"only shards \[0\] of 2 are there"):
-        opened(local, cache)
-    make(local, cache, other, {"part-1": "new"}, shard=1, shards=2)
-    artifact = opened(local, cache)
-    assert [artifact.path(name).read_text() for name in artifact.files] == ["new", "new"]
+    make(store, cache, other, {"part-0": "new"}, shard=0, shards=2, force=True)
+    assert contents(opened(store, cache)) == {"part-0": "old", "part-1": "old"}
+    assert not is_whole(store, other)
+    make(store, cache, other, {"part-1": "new"}, shard=1, shards=2, force=True)
+    assert contents(opened(store, cache)) == {"part-0": "new", "part-1": "new"}
+    assert is_whole(store, other)
+    assert len(left(store)) == 4, "old parts were left"
 
 
 # --- the fingerprint -------------------------------------------------------------------------

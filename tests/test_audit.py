@@ -104,7 +104,7 @@ def test_too_many_cut_texts_fail_the_gate_again_and_again(
     assert (found["verdict"], found["limit"]) == ("fail", 40)
     assert any("chunks lose their end" in advice for advice in found["advice"])
 
-    manifest = Path(artifact.url) / "manifest.json"
+    manifest = Path(artifact.version_url) / "manifest.json"
     before = manifest.stat().st_mtime_ns
     assert knock("audit", config, "model.max_seq_length=40") == EXIT_GATE_NOT_MET
     assert "already done" in capsys.readouterr().err

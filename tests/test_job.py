@@ -122,7 +122,7 @@ def told(config: Path) -> dict[str, object]:
         (miss_the_gate, EXIT_GATE_NOT_MET, "error: the audit failed; look at report.json\n"),
         (find_storage_down, EXIT_TRY_AGAIN, "error: storage does not answer\n"),
         (fill_the_disk, EXIT_TRY_AGAIN, "error: /scratch/file: no space left; free disk space"),
-        (be_interrupted, 130, "interrupted; nothing was published"),
+        (be_interrupted, 130, "interrupted; run again to continue"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -1,4 +1,4 @@
-"""What a manifest says, how it is identified, and when shards make a whole."""
+"""What a manifest says, and how it is identified."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from codex_forge.errors import InputError
-from codex_forge.storage import Store
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,8 @@ class FileEntry:
     size: int
     sha256: str
     volatile: bool = False
+    stored: str = ""
+    """Where it is below the slot, when it was committed before the version that names it."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,12 @@ class Manifest:
     digest: str
     shard: int
     shards: int
+    version: str
+    """Name of the folder that holds the manifest and its files."""
+    token: int
+    """Fencing token of the writer; of two versions in a slot the one with the higher counts."""
+    generation: int
+    """Counts what had this name before: of two whole artifacts the later one counts."""
     settings: dict[str, Any]
     config: dict[str, Any]
     inputs: dict[str, Input]
@@ -115,37 +122,3 @@ def hash_json(value: Any) -> str:
 def digest_of(files: Sequence[FileEntry]) -> str:
     """Hash over paths and contents of all files that are not volatile."""
     return hash_json(sorted([entry.path, entry.sha256] for entry in files if not entry.volatile))
-
-
-def manifest_name(shard: int, shards: int) -> str:
-    """File name of a shard's manifest; `manifest.json` when there is one shard."""
-    return "manifest.json" if shards == 1 else f"manifest-{shard:05d}-of-{shards:05d}.json"
-
-
-def manifest_paths(store: Store, folder: str) -> list[str]:
-    """Paths of the manifests directly in an artifact's folder."""
-    return [
-        path
-        for path in store.list(folder)
-        if path.removeprefix(f"{folder}/").startswith("manifest")
-        and path.endswith(".json")
-        and "/" not in path.removeprefix(f"{folder}/")
-    ]
-
-
-def manifests_in(store: Store, folder: str) -> dict[str, Manifest]:
-    """The manifests of an artifact's folder by their paths."""
-    paths = manifest_paths(store, folder)
-    return {path: Manifest.parse(store.read(path), store.url(path)) for path in paths}
-
-
-def whole_of(manifests: Sequence[Manifest]) -> list[Manifest]:
-    """The manifests of one whole artifact in shard order; empty when some are missing."""
-    groups: dict[tuple[str, int], dict[int, Manifest]] = {}
-    for manifest in manifests:
-        key = (manifest.fingerprint, manifest.shards)
-        groups.setdefault(key, {})[manifest.shard] = manifest
-    for (_, shards), group in groups.items():
-        if group.keys() == set(range(shards)):
-            return [group[i] for i in range(shards)]
-    return []

@@ -11,21 +11,25 @@ from codex_forge.artifact.manifest import (
     Manifest,
     digest_of,
     hash_file,
-    manifests_in,
-    whole_of,
 )
+from codex_forge.artifact.places import Version, newest_of, stored_path, versions, whole_of
 from codex_forge.errors import InputError
 from codex_forge.storage import Store
+
+_COPIES = 3
+"""Attempts at a true copy of a remote file."""
 
 
 class Artifact:
     """A whole artifact, open for reading. Files are checked against their sha256 when opened."""
 
-    def __init__(self, store: Store, manifests: Sequence[Manifest], cache: Path) -> None:
+    def __init__(self, store: Store, found: Sequence[Version], cache: Path) -> None:
         """Use `open_artifact`; `cache` is a folder for copies of remote files."""
-        self.manifests = tuple(manifests)
+        self.manifests: tuple[Manifest, ...] = tuple(version.manifest for version in found)
         self._store, self._cache = store, cache
-        self._files = {entry.path: entry for m in manifests for entry in m.files}
+        self._files = {entry.path: entry for m in self.manifests for entry in m.files}
+        self._stored = {e.path: stored_path(v, e) for v in found for e in v.manifest.files}
+        self._version = found[0].folder
         self._checked: set[str] = set()
 
     @property
@@ -42,6 +46,11 @@ class Artifact:
     def url(self) -> str:
         """Where the artifact is."""
         return self._store.url(self.folder)
+
+    @property
+    def version_url(self) -> str:
+        """Where the files of the version that counts are (of the first shard's)."""
+        return self._store.url(self._version)
 
     @property
     def digest(self) -> str:
@@ -76,15 +85,14 @@ class Artifact:
         entry = self._files.get(name)
         if entry is None:
             raise InputError(f"has no file {name}", where=self.url, do="make it again with --force")
-        url = self._store.url(f"{self.folder}/{name}")  # refuses a name that leaves the folder
+        stored = self._stored[name]
+        self._store.url(name)  # refuses a name that leaves its folder
         if self._store.is_local:
-            local = Path(url)
+            local = Path(self._store.url(stored))
         else:
             local = self._cache / self.digest[:16] / self.folder / name
-            if not local.exists():
-                self._store.get(f"{self.folder}/{name}", local)
         if name not in self._checked:
-            self._check(entry, local)
+            self._fetch(entry, stored, local)
             self._checked.add(name)
         return local
 
@@ -97,15 +105,24 @@ class Artifact:
         depth = len(Path(names[0]).relative_to(folder).parts)
         return paths[0].parents[depth - 1]
 
-    def _check(self, entry: FileEntry, local: Path) -> None:
-        found = hash_file(local) if local.exists() else "missing"
-        if found != entry.sha256:
-            raise InputError(
-                f"{entry.path} is not what the manifest promises "
-                f"(sha256 {entry.sha256[:12]}, found {found[:12]})",
-                where=self.url,
-                do="make the artifact again with --force",
-            )
+    def _fetch(self, entry: FileEntry, stored: str, local: Path) -> None:
+        """Make `local` hold what the manifest promises; a copy that was damaged is made again."""
+        found = "missing"
+        for _ in range(_COPIES):
+            if not self._store.is_local and not local.exists():
+                self._store.get(stored, local)
+            found = hash_file(local) if local.exists() else "missing"
+            if found == entry.sha256:
+                return
+            if self._store.is_local:
+                break
+            local.unlink(missing_ok=True)
+        raise InputError(
+            f"{entry.path} is not what the manifest promises "
+            f"(sha256 {entry.sha256[:12]}, found {found[:12]})",
+            where=self.url,
+            do="make the artifact again with --force",
+        )
 
 
 def open_artifact(store: Store, kind: str, name: str, cache: Path) -> Artifact:
@@ -114,12 +131,13 @@ def open_artifact(store: Store, kind: str, name: str, cache: Path) -> Artifact:
     Raises:
         InputError: it is not there, or some of its shards are not there yet.
     """
-    found = list(manifests_in(store, f"{kind}/{name}").values())
-    whole = whole_of(found)
+    versions_there = versions(store, f"{kind}/{name}")
+    whole = whole_of(versions_there)
     where = store.url(f"{kind}/{name}")
-    if whole and (whole[0].kind, whole[0].name) != (kind, name):
+    found = [version.manifest for version in newest_of(versions_there)]
+    if whole and (found[0].kind, found[0].name) != (kind, name):
         raise InputError(
-            f"its manifest is of {whole[0].kind} {whole[0].name!r}: a copy under another name",
+            f"its manifest is of {found[0].kind} {found[0].name!r}: a copy under another name",
             where=where,
             do=f"run python -m jobs.{kind} --force",
         )

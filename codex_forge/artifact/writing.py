@@ -1,16 +1,18 @@
-"""Make an artifact: files gather beside the store, the manifest is written last."""
+"""Make an artifact: one writer at a time, files in a folder of its own, the manifest last."""
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from codex_forge.artifact.lease import Lease, acquire, is_free
 from codex_forge.artifact.manifest import (
     FORMAT,
     FileEntry,
@@ -18,27 +20,52 @@ from codex_forge.artifact.manifest import (
     Recipe,
     digest_of,
     hash_file,
-    manifest_name,
+)
+from codex_forge.artifact.places import (
+    MANIFEST,
+    Version,
     manifest_paths,
-    manifests_in,
+    newest_of,
+    place_of,
+    slot_of,
+    stored_path,
+    versions,
     whole_of,
 )
 from codex_forge.artifact.reading import Artifact
+from codex_forge.artifact.work import Work
 from codex_forge.config import flatten
-from codex_forge.errors import InputError
+from codex_forge.errors import EXIT_DONE, InputError
+from codex_forge.stopping import stop
 from codex_forge.storage import Store
 
+log = logging.getLogger("codex_forge")
+
 _VERSIONS_OF = ("codex-forge", "torch", "sentence-transformers", "transformers", "chromadb")
+_RECIPE_DIGITS = 16
 
 
 class Draft:
     """An artifact in the making: files gather in a local folder until `commit`."""
 
-    def __init__(self, store: Store, recipe: Recipe, shard: int, shards: int, cache: Path) -> None:
+    def __init__(
+        self, store: Store, recipe: Recipe, shard: int, shards: int, cache: Path, lease: Lease
+    ) -> None:
         """Use `begin`; shard `shard` of `shards`."""
-        self.recipe, self.shard, self.shards = recipe, shard, shards
+        self.recipe, self.shard, self.shards, self.lease = recipe, shard, shards, lease
         self._store, self._cache = store, cache
+        self._slot = slot_of(recipe.folder, shard, shards)
+        self._kept: list[FileEntry] = []
         self.folder = Path(tempfile.mkdtemp(prefix=f"{recipe.kind}-", dir=cache))
+        key = recipe.fingerprint[:_RECIPE_DIGITS]
+        if replaced := self._version_there():
+            key += f"-over-{replaced}"
+        self.work = Work(store, self._slot, key, lease, cache)
+
+    @property
+    def url(self) -> str:
+        """Where the artifact's files will be."""
+        return self._store.url(f"{self._slot}/{self.lease.version}")
 
     def path(self, name: str) -> Path:
         """Where to write the file `name`; its folder is made."""
@@ -46,79 +73,143 @@ class Draft:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def keep(self, name: str, block: FileEntry) -> None:
+        """Make a committed block the file `name` of the artifact; it stays where it is."""
+        self._kept.append(replace(block, path=name))
+
     def commit(
         self,
         counts: Mapping[str, int],
         summary: Mapping[str, Any] | None = None,
         volatile: Sequence[str] = (),
     ) -> Manifest:
-        """Upload the files, then the manifest; remove what an earlier version left behind.
+        """Upload the files, then the manifest; then remove what it replaces.
+
+        A signal to stop is held back until then.
 
         Args:
             counts: what the artifact holds, so that numbers can be added up.
             summary: the few facts that later modes ask for (a verdict, a name).
             volatile: files that hold times or other things that differ between equal runs.
+
+        Raises:
+            TryAgain: another process has taken over, or the storage does not answer.
         """
-        files = tuple(
+        files = (*self._written(volatile), *self._kept)
+        with stop.held():
+            self.lease.check()
+            before = versions(self._store, self.recipe.folder, strict=False)
+            manifest = Manifest(
+                format=FORMAT,
+                kind=self.recipe.kind,
+                name=self.recipe.name,
+                fingerprint=self.recipe.fingerprint,
+                digest=digest_of(files),
+                shard=self.shard,
+                shards=self.shards,
+                version=self.lease.version,
+                token=self.lease.token,
+                generation=1 + max((v.manifest.generation for v in before), default=0),
+                settings=dict(self.recipe.settings),
+                config=dict(self.recipe.config),
+                inputs=dict(self.recipe.inputs),
+                files=files,
+                counts=dict(counts),
+                summary=dict(summary or {}),
+                versions=_versions(),
+            )
+            self._publish(manifest)
+            self._clear()
+            self.lease.release(EXIT_DONE)
+        return manifest
+
+    def _is_of_recipe(self, version: Version) -> bool:
+        manifest = version.manifest
+        same = manifest.fingerprint == self.recipe.fingerprint
+        return same and manifest.shards == self.shards
+
+    def _written(self, volatile: Sequence[str]) -> list[FileEntry]:
+        names = sorted(
+            p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file()
+        )
+        return [
             FileEntry(
                 path=name,
                 size=(self.folder / name).stat().st_size,
                 sha256=hash_file(self.folder / name),
                 volatile=name in volatile,
             )
-            for name in sorted(
-                p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file()
-            )
-        )
-        manifest = Manifest(
-            format=FORMAT,
-            kind=self.recipe.kind,
-            name=self.recipe.name,
-            fingerprint=self.recipe.fingerprint,
-            digest=digest_of(files),
-            shard=self.shard,
-            shards=self.shards,
-            settings=dict(self.recipe.settings),
-            config=dict(self.recipe.config),
-            inputs=dict(self.recipe.inputs),
-            files=files,
-            counts=dict(counts),
-            summary=dict(summary or {}),
-            versions=_versions(),
-        )
-        self._publish(manifest)
-        return manifest
+            for name in names
+        ]
 
     def _publish(self, manifest: Manifest) -> None:
-        base = self.recipe.folder
-        before, unreadable = self._before()
-        replaced = {p: m for p, m in before.items() if m.shard == self.shard or not self._agrees(m)}
-        # From here until the new manifest is written, the old artifact does not exist any more.
-        for path in (*replaced, *unreadable):
-            self._store.delete(path)
-        for entry in manifest.files:
+        base = f"{self._slot}/{manifest.version}"
+        written = [entry for entry in manifest.files if not entry.stored]
+        kept = {entry.stored: entry.size for entry in manifest.files if entry.stored}
+        for entry in written:
             self._store.put(self.folder / entry.path, f"{base}/{entry.path}")
+        self._store.check_sizes(base, {entry.path: entry.size for entry in written})
+        if kept:
+            self._store.check_sizes(self._slot, kept)
+        self.lease.check()
         text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False, sort_keys=True)
-        self._store.write(f"{base}/{manifest_name(self.shard, self.shards)}", text.encode())
+        self._store.write(f"{base}/{MANIFEST}", text.encode())
         shutil.rmtree(self.folder, ignore_errors=True)
-        alive = [m for p, m in before.items() if p not in replaced]
-        kept = {e.path for m in (*alive, manifest) for e in m.files}
-        left = {e.path for m in replaced.values() for e in m.files} - kept
-        for name in sorted(left):
-            self._store.delete(f"{base}/{name}")
 
-    def _before(self) -> tuple[dict[str, Manifest], list[str]]:
-        """The manifests that are there, and the paths of those that cannot be read."""
-        found, unreadable = {}, []
-        for path in manifest_paths(self._store, self.recipe.folder):
-            try:
-                found[path] = Manifest.parse(self._store.read(path), self._store.url(path))
-            except InputError:
-                unreadable.append(path)
-        return found, unreadable
+    def _clear(self) -> None:
+        """Remove what the new version replaces, manifests first, so that none is left in pieces.
 
-    def _agrees(self, other: Manifest) -> bool:
-        return other.fingerprint == self.recipe.fingerprint and other.shards == self.shards
+        An artifact of other settings, or of another number of shards, goes only once all shards
+        of the new one are there: until then the old one stands. Manifests that cannot be read go
+        then too, and what cut-off writers left where shards of another number were.
+        """
+        self.lease.check()
+        folder = self.recipe.folder
+        paths = self._store.list(folder)
+        found = versions(self._store, folder, strict=False)
+        recent = [v for v in newest_of(found) if self._is_of_recipe(v)]
+        whole = whole_of(found)
+        kept = {v.folder: v for v in (*recent, *whole)}
+        named = {stored_path(v, e) for v in kept.values() for e in v.manifest.files}
+        named |= {f"{version}/{MANIFEST}" for version in kept}
+        there = {v.folder for v in found}
+        deserted: set[str] = set()
+        if whole and self._is_of_recipe(whole[0]):
+            there |= {path.removesuffix(f"/{MANIFEST}") for path in manifest_paths(folder, paths)}
+            deserted = self._deserted(paths, {v.slot for v in whole})
+        replaced = tuple(f"{version}/" for version in there if version not in kept)
+        left = [
+            path
+            for path in set(paths) - named
+            if path.startswith(replaced) or path in deserted or self._is_mine_and_over(path)
+        ]
+        for path in sorted(left, key=lambda p: (not p.endswith(f"/{MANIFEST}"), p)):
+            self._store.delete(path)
+
+    def _deserted(self, paths: Sequence[str], slots: set[str]) -> set[str]:
+        """All but the leases in other slots, of another number of shards, that nobody writes in."""
+        folder = self.recipe.folder
+        places = {path: place_of(folder, path) for path in paths}
+        others = {place.slot for place in places.values() if place} - slots
+        free = {slot for slot in others if is_free(self._store, folder, slot)}
+        return {
+            path
+            for path, place in places.items()
+            if place and place.slot in free and (place.version or not place.token)
+        }
+
+    def _is_mine_and_over(self, path: str) -> bool:
+        """Leases and unfinished versions of earlier writers of this slot, and its work."""
+        place = place_of(self.recipe.folder, path)
+        if place is None or place.slot != self._slot:
+            return False
+        return place.token < self.lease.token
+
+    def _version_there(self) -> str:
+        """Name of the version that this draft replaces; empty when there is none."""
+        found = manifest_paths(self.recipe.folder, self._store.list(self._slot))
+        mine = [place for place in found.values() if place.slot == self._slot]
+        return max(mine, key=lambda place: place.token).version if mine else ""
 
 
 def begin(
@@ -128,42 +219,75 @@ def begin(
 
     Returns:
         The whole artifact when it is already there with the same fingerprint; None when this
-        shard is there and others are not; a draft when there is something to do.
+        shard is there and others are not; a draft when there is something to do: then this
+        process is the only writer.
 
     Raises:
         InputError: another artifact has this name, and `force` is off; says what differs.
+        TryAgain: another process is making it.
     """
-    if not force:
-        found = list(manifests_in(store, recipe.folder).values())
-        other = next((m for m in found if m.fingerprint != recipe.fingerprint), None)
-        if other is not None:
-            raise InputError(
-                f"holds another {recipe.kind} artifact; {_difference(other, recipe)}",
-                where=store.url(recipe.folder),
-                do="choose another name, or give --force to replace it",
-            )
-        if whole := whole_of(found):
-            _check_files_are_there(store, recipe.folder, whole)
-            return Artifact(store, whole, cache)
-        if any(m.shard == shard and m.shards == shards for m in found):
-            return None
-    return Draft(store, recipe, shard, shards, cache)
+    there = None if force else _there(store, recipe, cache, shard, shards)
+    if there is not None:
+        return there.artifact
+    lease = acquire(store, recipe.folder, slot_of(recipe.folder, shard, shards))
+    try:
+        # Whoever held the lease before may have finished meanwhile.
+        there = None if force else _there(store, recipe, cache, shard, shards)
+        if there is None:
+            return Draft(store, recipe, shard, shards, cache, lease)
+    except BaseException:
+        lease.abandon()
+        raise
+    lease.abandon()
+    return there.artifact
 
 
-def _check_files_are_there(store: Store, folder: str, manifests: Sequence[Manifest]) -> None:
-    """A no-op is only right while all files are there."""
-    there = set(store.list(folder))
-    lost = [e.path for m in manifests for e in m.files if f"{folder}/{e.path}" not in there]
-    if lost:
+class _There:
+    """This shard is there; `artifact` when all are."""
+
+    def __init__(self, artifact: Artifact | None) -> None:
+        self.artifact = artifact
+
+
+def _there(store: Store, recipe: Recipe, cache: Path, shard: int, shards: int) -> _There | None:
+    """What is there of the recipe; None when this shard is not."""
+    found = versions(store, recipe.folder)
+    whole = whole_of(found)
+    # What it has replaced may still be there, when its writer was killed before it removed that.
+    if whole and whole[0].manifest.fingerprint == recipe.fingerprint:
+        _check_files_are_there(store, recipe.folder, whole)
+        return _There(Artifact(store, whole, cache))
+    manifests = [version.manifest for version in found]
+    other = next((m for m in manifests if m.fingerprint != recipe.fingerprint), None)
+    if other is not None:
         raise InputError(
-            f"its file {lost[0]} is gone", where=store.url(folder), do="make it again with --force"
+            f"holds another {recipe.kind} artifact; {_difference(other, recipe)}",
+            where=store.url(recipe.folder),
+            do="choose another name, or give --force to replace it",
         )
+    mine = any(m.shard == shard and m.shards == shards for m in manifests)
+    return _There(None) if mine else None
+
+
+def _check_files_are_there(store: Store, folder: str, versions: Sequence[Version]) -> None:
+    """A no-op is only right while all files are there."""
+    there = store.sizes(folder)
+    for version in versions:
+        for entry in version.manifest.files:
+            path = stored_path(version, entry)
+            if there.get(path) != entry.size:
+                state = "gone" if path not in there else "not whole"
+                raise InputError(
+                    f"its file {entry.path} is {state}",
+                    where=store.url(folder),
+                    do="make it again with --force",
+                )
 
 
 def is_whole(store: Store, recipe: Recipe) -> bool:
     """Whether all shards of the artifact are there with the recipe's fingerprint."""
-    found = whole_of(list(manifests_in(store, recipe.folder).values()))
-    return bool(found) and found[0].fingerprint == recipe.fingerprint
+    found = whole_of(versions(store, recipe.folder))
+    return bool(found) and found[0].manifest.fingerprint == recipe.fingerprint
 
 
 def _difference(other: Manifest, recipe: Recipe) -> str:

@@ -47,12 +47,14 @@ def run(job: Job) -> None:
         report["lineage"] = lineage(list(_ancestors(job, [candidate, baseline])))
         report["versions"] = candidate.manifest.versions
         _write(draft, report, comparison.rows())
-        log.info("wrote %s", job.store.url(recipe.folder))
+        where = draft.url
+        log.info("wrote %s", where)
     else:
-        report = read_json(job.open("compare", recipe.name).path("report.json"))
+        done = job.open("compare", recipe.name)
+        report, where = read_json(done.path("report.json")), done.version_url
     print(headline(report))
-    print(f"report: {job.store.url(recipe.folder)}/report.html")
-    check_gate(report, config.compare, job.store.url(recipe.folder))
+    print(f"report: {where}/report.html")
+    check_gate(report, config.compare, where)
 
 
 def _open_evaluated(job: Job, name: str) -> Artifact:

@@ -224,10 +224,12 @@ class TrainConfig(Section):
     """Number format of the computation; `auto`: bf16 on hardware that multiplies it, else fp32."""
     logging_steps: Positive = 10
     """Steps between lines of the metric history."""
+    save_minutes: Annotated[float, Field(ge=0.0)] = 5.0
+    """Minutes between checkpoints on the store; 0 = not by time. A stopped job saves one too."""
     save_steps: Count = 0
-    """Optimizer steps between local checkpoints; 0 = none."""
+    """Optimizer steps between checkpoints on the store; 0 = not by steps."""
     save_total_limit: Positive = 2
-    """Checkpoints kept while training."""
+    """Checkpoints kept on the store while training; all go when the model is published."""
     require_audit: bool = True
     """Refuse to train when the audit of these pairs is missing or failed."""
 
@@ -248,8 +250,8 @@ class EmbedConfig(Section):
     """Which model `embed` and `evaluate` use; the base model's artifacts are `<name>-base`."""
     batch_size: Positive = 64
     """Texts encoded at once."""
-    rows_per_group: Positive = 2_000
-    """Rows in a Parquet row group: memory is bounded by it, not by the corpus."""
+    rows_per_block: Positive = 1_024
+    """Rows in a Parquet file: committed as soon as it is full; a killed job repeats at most one."""
     chroma: ChromaConfig = ChromaConfig()
 
 

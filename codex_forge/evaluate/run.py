@@ -42,7 +42,7 @@ def run(job: Job) -> None:
     draft = job.begin(recipe)
     if isinstance(draft, Draft):
         report = Evaluation(job, files, pairs, embedded).write(draft)
-        log.info("wrote %s", job.store.url(recipe.folder))
+        log.info("wrote %s", draft.url)
     else:
         report = read_json(job.open("evaluate", recipe.name).path("report.json"))
     _log_report(report)

@@ -7,14 +7,19 @@ by all expected topics of the question.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from codex_forge.artifact import Work
 from codex_forge.corpus import Corpus
 from codex_forge.entities import EntityIndex, TopicMatcher
+from codex_forge.jsonl import read_jsonl, write_jsonl
 from codex_forge.progress import progress
 from codex_forge.records import Chunk, Qrels, Question
 
 MAX_GRADE = 3
+_BLOCK = 20_000
+"""Chunks matched before what was found is committed."""
 
 
 class Judged(NamedTuple):
@@ -29,17 +34,25 @@ class Judge:
     """Judges chunks of one corpus for any question over a known set of topics."""
 
     def __init__(
-        self, corpus: Corpus, index: EntityIndex, topics: set[str], minimum: float
+        self, corpus: Corpus, index: EntityIndex, topics: set[str], minimum: float, work: Work
     ) -> None:
-        """One pass over the corpus; `minimum` is the least coverage that makes an answer."""
+        """One pass over the corpus, committed in blocks; `minimum` is the least coverage."""
         self._chunks = corpus.chunks
         self._by_name = corpus.chunks_by_name()
         self._minimum = minimum
         self._positions: dict[str, list[int]] = {topic: [] for topic in topics}
         matcher = TopicMatcher(topics, index)
-        for position, chunk in enumerate(progress(corpus.chunks, "chunks matched")):
-            for topic in matcher.covered(chunk):
-                self._positions[topic].append(position)
+
+        def make(path: Path, block: Sequence[Chunk]) -> None:
+            covered = ({"topics": list(matcher.covered(chunk))} for chunk in block)
+            write_jsonl(path, progress(covered, "chunks matched", len(block)))
+
+        position = 0
+        for block in work.in_blocks("topics", corpus.chunks, _BLOCK, make, ".jsonl"):
+            for line in read_jsonl(block.local):
+                for topic in line["topics"]:
+                    self._positions[topic].append(position)
+                position += 1
         self._holders = {topic: frozenset(found) for topic, found in self._positions.items()}
 
     def holders(self, topic: str) -> frozenset[int]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 from codex_forge.artifact import Draft
@@ -23,6 +26,7 @@ from codex_forge.pairs.synthesis import Query, Rewriter, entity_queries, mention
 from codex_forge.progress import progress
 from codex_forge.records import Question
 from codex_forge.search import Bm25
+from codex_forge.stopping import stop
 from codex_forge.trec import write_qrels
 
 log = logging.getLogger("codex_forge")
@@ -30,6 +34,10 @@ log = logging.getLogger("codex_forge")
 Rejected = dict[str, Any]
 
 _NEAR = 10
+_BLOCK = 2_000
+"""Queries mined before what was found is committed."""
+_STOPPED = "negatives_stopped_by_guard"
+_STOPPED_LINE = f'{{"{_STOPPED}": '.encode()
 
 
 def run(job: Job) -> None:
@@ -50,16 +58,16 @@ def run(job: Job) -> None:
             len(corpus.questions),
             len(corpus.bad),
         )
-        PairsMaker(corpus, job.config.pairs, job.config.seed).write(draft)
-        log.info("wrote %s", job.store.url(draft.recipe.folder))
+        PairsMaker(corpus, job.config.pairs, job.config.seed, draft).write()
+        log.info("wrote %s", draft.url)
 
 
 class PairsMaker:
     """Turns one corpus into the files of a pairs artifact."""
 
-    def __init__(self, corpus: Corpus, config: PairsConfig, seed: int) -> None:
+    def __init__(self, corpus: Corpus, config: PairsConfig, seed: int, draft: Draft) -> None:
         """Match the corpus against all topics and judge all questions."""
-        self._corpus, self._config, self._seed = corpus, config, seed
+        self._corpus, self._config, self._seed, self._draft = corpus, config, seed, draft
         self._index = EntityIndex(corpus.entities)
         self._names = NameMatcher(self._index.names)
         self._rejected: list[Rejected] = [
@@ -68,20 +76,22 @@ class PairsMaker:
         self._synthetic = [*self._entity_queries(), *self._mention_queries()]
         topics = {t for question in corpus.questions for t in question.expected_topics}
         topics |= {topic for query in self._synthetic for topic in query.topics}
-        self._judge = Judge(corpus, self._index, topics, config.min_topic_coverage)
+        self._judge = Judge(corpus, self._index, topics, config.min_topic_coverage, draft.work)
         self._group_of: dict[str, str] = {}
+        self._stopped: Counter[str] = Counter()
         self._parts, self._judged = self._split()
         self._bm25 = Bm25([c.chunk_id for c in corpus.chunks], [c.text for c in corpus.chunks])
         self._miner = NegativeMiner(
             corpus, self._index, self._judge, config.negatives, config.min_topic_coverage
         )
 
-    def write(self, draft: Draft) -> None:
+    def write(self) -> None:
         """Write and commit everything.
 
         Raises:
             InputError: nothing is left to train on.
         """
+        draft = self._draft
         train = self._train_queries()
         if not train:
             raise InputError(
@@ -91,8 +101,8 @@ class PairsMaker:
         dev = self._question_queries("dev")
         trained = {position for query in train for position in query.positives}
         counts = {
-            "pairs_train": write_jsonl(draft.path("pairs-train.jsonl"), self._pairs(train)),
-            "pairs_dev": write_jsonl(draft.path("pairs-dev.jsonl"), self._pairs(dev)),
+            "pairs_train": self._write_pairs("train", train),
+            "pairs_dev": self._write_pairs("dev", dev),
         }
         for part, questions in self._parts.items():
             records = (self._question_record(q, trained) for q in questions)
@@ -201,9 +211,37 @@ class PairsMaker:
             answers.setdefault(normalise(query.text), set()).update(query.answers)
         return [replace(q, answers=frozenset(answers[normalise(q.text)])) for q in queries]
 
+    def _write_pairs(self, part: str, queries: Sequence[Query]) -> int:
+        """Mine in blocks, and join them to one file; returns the number of pairs."""
+        bar = iter(progress(queries, "queries mined for negatives"))
+        stopped: Counter[str] = Counter()
+        count = 0
+
+        def make(path: Path, block: Sequence[Query]) -> None:
+            before = Counter(self._miner.stopped)
+            pairs = self._pairs(block)
+            guard = ({_STOPPED: self._miner.stopped - before} for _ in range(1))
+            write_jsonl(path, chain(pairs, guard))
+
+        blocks = self._draft.work.in_blocks(part, queries, _BLOCK, make, ".jsonl")
+        with self._draft.path(f"pairs-{part}.jsonl").open("wb") as whole:
+            for block in blocks:
+                with block.local.open("rb") as lines:
+                    for line in lines:
+                        if line.startswith(_STOPPED_LINE):
+                            stopped.update(json.loads(line)[_STOPPED])
+                        else:
+                            whole.write(line)
+                            count += 1
+                for _ in islice(bar, _BLOCK):
+                    continue
+        self._stopped += stopped
+        return count
+
     def _pairs(self, queries: Sequence[Query]) -> Iterator[dict[str, Any]]:
         chunks = self._corpus.chunks
-        for query in progress(queries, "queries mined for negatives"):
+        for query in queries:
+            stop.check()
             ranked = self._ranked(query)
             for positive in query.positives:
                 found = self._miner.mine(query, positive, ranked, self._seed)
@@ -261,7 +299,7 @@ class PairsMaker:
                     ).items()
                 )
             ),
-            "negatives_stopped_by_guard": dict(sorted(self._miner.stopped.items())),
+            "negatives_stopped_by_guard": dict(sorted(self._stopped.items())),
         }
 
     def _reject(self, kind: str, reason: str, about: str, text: str) -> None:

@@ -24,6 +24,11 @@ class History(TrainerCallback):  # type: ignore[misc]
         self.entries: list[dict[str, float]] = []
         self._start = time.monotonic()
 
+    def go_on_from(self, entries: list[dict[str, float]]) -> None:
+        """Take over the entries of a run that this one continues, and its clock."""
+        self.entries = list(entries)
+        self._start -= max((entry["seconds"] for entry in entries), default=0.0)
+
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:

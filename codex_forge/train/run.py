@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from codex_forge.artifact import Artifact, Draft
-from codex_forge.errors import ConfigError, GateNotMet, InputError
+from codex_forge.artifact import Artifact, Checkpoints, Draft, Recipe
+from codex_forge.errors import ForgeError, GateNotMet, InputError
 from codex_forge.job import Job
 from codex_forge.model.locate import locate
+from codex_forge.stopping import stop
+from codex_forge.train import ranks
 
 log = logging.getLogger("codex_forge")
+
+
+_OPERATION = {"require_audit", "save_minutes", "save_steps", "save_total_limit"}
+"""Keys that change how a run is operated, not what comes out of it."""
 
 
 def run(job: Job) -> None:
@@ -19,11 +26,8 @@ def run(job: Job) -> None:
     Raises:
         GateNotMet: the audit of these pairs failed.
         InputError: there are no pairs, or they are not audited.
+        Preempted: a signal came; the run goes on from its checkpoint when it is started again.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(
-            "this version trains in one process", where="WORLD_SIZE", do="start it without torchrun"
-        )
     config = job.config
     pairs = job.open("pairs", config.name)
     if config.train.require_audit:
@@ -31,17 +35,92 @@ def run(job: Job) -> None:
     base = locate(config.model)
     settings = {
         "seed": config.seed,
-        "train": config.train.model_dump(mode="json", exclude={"require_audit"}),
+        "train": config.train.model_dump(mode="json", exclude=_OPERATION),
         "model": config.model.model_dump(mode="json", exclude={"base", "revision", "device"}),
+        "processes": ranks.world_size(),
     }
     inputs = {"pairs": pairs.as_input(), "model": base.identity}
     recipe = job.recipe(config.name, settings, inputs)
-    draft = job.begin(recipe)
-    if isinstance(draft, Draft):
-        from codex_forge.train.trainer import fine_tune
+    if ranks.world_size() == 1:
+        state = job.begin(recipe)
+        if isinstance(state, Draft):
+            found = _checkpoints(job, state).latest(job.scratch / "resume")
+            _train(job, pairs, base.folder, _Start(state, found[1] if found else None))
+    else:
+        with stop.held():  # a rank that left on its own would leave the others waiting
+            _train_together(job, recipe, pairs, base.folder)
 
-        fine_tune(config, pairs, base.folder, draft, job.scratch)
-        log.info("wrote %s", job.store.url(recipe.folder))
+
+class _Start(NamedTuple):
+    """What a rank trains with: the draft is rank 0's."""
+
+    draft: Draft | None
+    checkpoint: Path | None
+
+
+def _train(job: Job, pairs: Artifact, base: Path, start: _Start) -> None:
+    if start.checkpoint is not None:
+        log.info("  going on from a checkpoint: %s", start.checkpoint.name)
+    from codex_forge.train.trainer import fine_tune
+
+    fine_tune(job, pairs, base, start.draft, start.checkpoint)
+    if start.draft is not None:
+        log.info("wrote %s", start.draft.url)
+
+
+def _train_together(job: Job, recipe: Recipe, pairs: Artifact, base: Path) -> None:
+    """One of several ranks: rank 0 begins the artifact, all train, rank 0 publishes."""
+    if ranks.rank() > 0:
+        log.setLevel(logging.WARNING)
+    ranks.connect()
+    try:
+        start = _begin_together(job, recipe)
+        if start is not None:
+            _train(job, pairs, base, start)
+    except RuntimeError as error:
+        if ranks.is_lost_peer(error):
+            raise ranks.lost_peer() from error
+        raise
+    finally:
+        ranks.disconnect()
+
+
+def _begin_together(job: Job, recipe: Recipe) -> _Start | None:
+    """Rank 0 begins the artifact and finds the checkpoint; all others follow it, or end as it."""
+    if ranks.rank() > 0:
+        return _follow(job, ranks.from_first(None))
+    try:
+        state = job.begin(recipe)
+        found = None
+        if isinstance(state, Draft):
+            found = _checkpoints(job, state).latest(job.scratch / "resume")
+    except ForgeError as error:
+        ranks.from_first({"exit_code": error.exit_code, "said": str(error)})
+        raise
+    if not isinstance(state, Draft):
+        ranks.from_first({})
+        return None
+    ranks.from_first({"checkpoints": state.work.checkpoints_folder, "found": found and found[0]})
+    return _Start(state, found[1] if found else None)
+
+
+def _follow(job: Job, told: dict[str, Any]) -> _Start | None:
+    """What rank 0 told to do."""
+    if "exit_code" in told:
+        error = ForgeError(f"rank 0 ended: {told['said']}")
+        error.exit_code = told["exit_code"]
+        raise error
+    if not told:
+        return None
+    if told["found"] is None:
+        return _Start(None, None)
+    local = job.scratch / "resume"
+    Checkpoints(job.store, told["checkpoints"], None, 1).fetch(told["found"], local)
+    return _Start(None, local)
+
+
+def _checkpoints(job: Job, draft: Draft) -> Checkpoints:
+    return draft.work.checkpoints(job.config.train.save_total_limit)
 
 
 def check_audit(job: Job, pairs: Artifact) -> None:

@@ -6,26 +6,28 @@ import logging
 import resource
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from sentence_transformers import (
-    SentenceTransformer,
-    SentenceTransformerTrainer,
-    SentenceTransformerTrainingArguments,
-)
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from transformers import PrinterCallback
 
 from codex_forge.artifact import Artifact, Draft
 from codex_forge.config import RunConfig
 from codex_forge.config.sections import TrainConfig
+from codex_forge.job import Job
 from codex_forge.jsonl import write_json
 from codex_forge.model.encoder import load_base
+from codex_forge.stopping import stop
 from codex_forge.train.batches import LengthGroupedBatches
+from codex_forge.train.checkpoints import Keeper
 from codex_forge.train.data import as_dataset, read_rows
 from codex_forge.train.history import History, write_history
 from codex_forge.train.objectives import make_loss
+from codex_forge.train.resumable import Pace, ResumableTrainer
 
 log = logging.getLogger("codex_forge")
 
@@ -33,38 +35,78 @@ _VOLATILE = ("model/README.md", "metadata.json", "metrics.jsonl", "loss.svg", "t
 
 
 def fine_tune(
-    config: RunConfig, pairs: Artifact, base: Path, draft: Draft, scratch: Path
+    job: Job, pairs: Artifact, base: Path, draft: Draft | None, checkpoint: Path | None
 ) -> dict[str, Any]:
     """Train, save and commit; returns the closing summary, which is also logged.
 
     The artifact holds `model/` (any SentenceTransformer loads it), `metrics.jsonl`, `loss.svg`,
-    `training.log` and `metadata.json`.
+    `training.log` and `metadata.json`. Only rank 0 has a draft. With a checkpoint's folder the
+    run goes on from there. From here on a signal waits for the end of a step.
+
+    Raises:
+        Preempted: a signal came; the checkpoint of the last step is stored.
     """
-    handler = logging.FileHandler(draft.path("training.log"), encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    log.addHandler(handler)
-    try:
+    config = job.config
+    with _logging_to(draft) as close_log, _keeping(config.train, draft) as keeper:
         model = load_base(base, config.model)
         log.info("  base model %s on %s", config.model.base, model.device)
         _log_parameters(model)
         rows = read_rows(pairs.path("pairs-train.jsonl"), config.train, config.seed)
         dev = _dev_rows(pairs, config)
-        history = History()
-        trainer = make_trainer(config, model, rows, dev=dev, history=history, scratch=scratch)
-        started = time.monotonic()
-        trainer.train()
-        summary = _summary(history, trainer, len(rows), time.monotonic() - started)
-        model.save_pretrained(str(draft.folder / "model"), safe_serialization=True)
-        for key, value in summary.items():
-            log.info("  %s: %s", key, value)
-    finally:
-        log.removeHandler(handler)
-        handler.close()
+        with stop.held():
+            trainer = make_trainer(
+                config, model, rows, dev=dev, scratch=job.scratch, history=History(), keeper=keeper
+            )
+            started = time.monotonic()
+            trainer.run(checkpoint)
+            summary = _summary(trainer, len(rows), time.monotonic() - started)
+            for key, value in summary.items():
+                log.info("  %s: %s", key, value)
+            close_log()
+            if draft is not None:
+                _publish(draft, model, trainer.history, summary, len(rows))
+    return summary
+
+
+def _publish(
+    draft: Draft,
+    model: SentenceTransformer,
+    history: History,
+    summary: dict[str, Any],
+    pairs: int,
+) -> None:
+    model.save_pretrained(str(draft.folder / "model"), safe_serialization=True)
     write_history(history, draft.folder)
     write_json(draft.path("metadata.json"), summary)
-    counts = {"pairs": len(rows), "steps": summary["steps"]}
-    draft.commit(counts, {"base": config.model.base}, volatile=_VOLATILE)
-    return summary
+    base = draft.recipe.inputs["model"].name
+    draft.commit({"pairs": pairs, "steps": summary["steps"]}, {"base": base}, volatile=_VOLATILE)
+
+
+def _keeping(train: TrainConfig, draft: Draft | None) -> AbstractContextManager[Keeper | None]:
+    """Rank 0's keeper of checkpoints."""
+    if draft is None:
+        return nullcontext()
+    return Keeper(draft.work.checkpoints(train.save_total_limit))
+
+
+@contextmanager
+def _logging_to(draft: Draft | None) -> Iterator[Callable[[], None]]:
+    """Write the log to `training.log` as well, until the end or until what is yielded is called."""
+    if draft is None:
+        yield lambda: None
+        return
+    handler = logging.FileHandler(draft.path("training.log"), encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+
+    def close() -> None:
+        log.removeHandler(handler)
+        handler.close()
+
+    log.addHandler(handler)
+    try:
+        yield close
+    finally:
+        close()
 
 
 def make_trainer(
@@ -75,18 +117,22 @@ def make_trainer(
     dev: list[dict[str, str]],
     history: History,
     scratch: Path,
-) -> SentenceTransformerTrainer:
-    """The library's trainer, set up as the config says; prompts as the model will use them."""
+    keeper: Keeper | None = None,
+) -> ResumableTrainer:
+    """The trainer, set up as the config says; prompts as the model will use them."""
     # The card's example; without one the library picks some, with a progress bar of its own.
     example = {"source_sentence": rows[0]["anchor"], "sentences": [rows[0]["positive"]]}
     model.model_card_data.widget = [example]
-    trainer = SentenceTransformerTrainer(
+    trainer = ResumableTrainer(
         model=model,
         args=training_arguments(config, model, bool(dev), scratch),
         train_dataset=as_dataset(rows),
         eval_dataset=as_dataset(dev) if dev else None,
         loss=make_loss(config.train, model),
-        callbacks=[history],
+        history=history,
+        pace=Pace(config.train, keeper),
+        keeper=keeper,
+        scratch=scratch,
     )
     trainer.remove_callback(PrinterCallback)  # what it prints, the history logs
     return trainer
@@ -118,9 +164,7 @@ def training_arguments(
         logging_first_step=True,
         logging_nan_inf_filter=False,
         eval_strategy="epoch" if evaluates else "no",
-        save_strategy="steps" if train.save_steps else "no",
-        save_steps=train.save_steps or 500,
-        save_total_limit=train.save_total_limit,
+        save_strategy="no",  # checkpoints are `Pace`'s
         seed=config.seed,
         data_seed=config.seed,
         use_cpu=model.device.type == "cpu",
@@ -164,12 +208,12 @@ def _log_parameters(model: SentenceTransformer) -> None:
     log.info("  parameters: %s trainable of %s", f"{trainable:,}", f"{total:,}")
 
 
-def _summary(
-    history: History, trainer: SentenceTransformerTrainer, pairs: int, seconds: float
-) -> dict[str, Any]:
+def _summary(trainer: ResumableTrainer, pairs: int, seconds: float) -> dict[str, Any]:
     """What a training run ends with."""
+    history = trainer.history
     losses, dev = history.series("loss"), history.series("eval_loss")
-    seen = int(trainer.state.epoch * pairs) if trainer.state.epoch else 0
+    part = 1 - trainer.started_at / max(1, trainer.state.global_step)
+    seen = int(trainer.state.epoch * pairs * part) if trainer.state.epoch else 0
     return {
         "steps": trainer.state.global_step,
         "epochs": round(float(trainer.state.epoch or 0), 3),
@@ -179,6 +223,9 @@ def _summary(
         "best_dev_loss": min((value for _, value in dev), default=None),
         "seconds": round(seconds, 1),
         "pairs_per_second": round(seen / seconds, 1),
+        "resumed_from_step": trainer.started_at or None,
+        "checkpoints": trainer.checkpoints_stored,
+        "seconds_for_checkpoints": round(trainer.saving_seconds, 2),
         "peak_memory_mib": _peak_memory(),
         "device": str(trainer.args.device),
         "precision": "bf16" if trainer.args.bf16 else "fp16" if trainer.args.fp16 else "fp32",

@@ -1,0 +1,185 @@
+"""All that a training run needs to go on as if nothing had happened, without a pickle.
+
+model.safetensors       every weight and buffer
+optimizer.safetensors   its tensors, by parameter number and name
+state.json              learning rate schedule, parameter groups, loss so far, metric history
+trainer_state.json      step, epoch
+rng-00000.json          the random generators of each rank
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import random
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, load_model, save_file, save_model
+
+from codex_forge.artifact import Checkpoints, Uploads
+from codex_forge.errors import StorageDown
+from codex_forge.jsonl import read_json, write_json
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+log = logging.getLogger("codex_forge")
+
+_MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+class Keeper:
+    """Stores the checkpoints of a run in the background, one after another."""
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        """Rank 0 has one."""
+        self._checkpoints, self._uploads = checkpoints, Uploads()
+        self.committed: int | None = None
+        """Step of the last checkpoint that is on the store."""
+        self.stored = 0
+
+    def __enter__(self) -> Keeper:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._uploads.__exit__(kind, error, trace)
+
+    @property
+    def stalled(self) -> float:
+        """Seconds for which training waited for uploads."""
+        return self._uploads.stalled
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the next checkpoint would not have to wait."""
+        return self._uploads.is_free
+
+    def store(self, step: int, folder: Path) -> None:
+        """Upload a checkpoint's folder and remove it; a storage that is down stops no training.
+
+        Raises:
+            TryAgain: another process has taken this run over.
+        """
+        self._uploads.submit(lambda: self._store(step, folder))
+
+    def finish(self) -> None:
+        """Wait until all is stored.
+
+        Raises:
+            TryAgain: another process has taken this run over.
+        """
+        self._uploads.finish()
+
+    def _store(self, step: int, folder: Path) -> None:
+        try:
+            self._checkpoints.save(step, folder)
+        except StorageDown as down:
+            log.warning("  the checkpoint of step %d is not stored: %s", step, down)
+        else:
+            self.committed = step
+            self.stored += 1
+            log.info("  checkpoint of step %d is on the store", step)
+        finally:
+            _remove(folder)
+
+
+def save_weights(folder: Path, model: torch.nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+    """Write the tensors of model and optimizer; returns the rest of the optimizer's state."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_model(model, str(folder / _MODEL))
+    found = optimizer.state_dict()
+    tensors: dict[str, torch.Tensor] = {}
+    numbers: dict[str, Any] = {}
+    for parameter, state in found["state"].items():
+        for name, value in state.items():
+            key = f"{parameter}.{name}"
+            if isinstance(value, torch.Tensor):
+                tensors[key] = value.detach().cpu().contiguous()
+            else:
+                numbers[key] = value
+    save_file(tensors, str(folder / _OPTIMIZER))
+    return {"numbers": numbers, "param_groups": found["param_groups"]}
+
+
+def save_state(folder: Path, state: dict[str, Any]) -> None:
+    """Write what is no tensor."""
+    write_json(folder / _STATE, state)
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Read what `save_state` wrote."""
+    return read_json(folder / _STATE)
+
+
+def load_weights(folder: Path, model: torch.nn.Module) -> None:
+    """Put the weights of a checkpoint into the model."""
+    load_model(model, str(folder / _MODEL))
+
+
+def load_optimizer(folder: Path, optimizer: Optimizer) -> None:
+    """Put the optimizer's state of a checkpoint into the optimizer."""
+    told = read_state(folder)["optimizer"]
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in {**load_file(str(folder / _OPTIMIZER)), **told["numbers"]}.items():
+        parameter, _, name = key.partition(".")
+        state.setdefault(int(parameter), {})[name] = value
+    groups = [
+        {k: tuple(v) if isinstance(v, list) and k != "params" else v for k, v in group.items()}
+        for group in told["param_groups"]
+    ]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def random_state() -> str:
+    """The state of all random generators of this process, as JSON."""
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    return json.dumps(
+        {
+            "python": random.getstate(),
+            "numpy": [name, np.asarray(keys).tolist(), position, has_gauss, cached],
+            "torch": _text(torch.random.get_rng_state()),
+            "cuda": _text(torch.cuda.get_rng_state()) if torch.cuda.is_available() else None,
+        }
+    )
+
+
+def restore_random_state(text: str) -> None:
+    """Set all random generators of this process to what `random_state` told."""
+    found = json.loads(text)
+    version, internal, gauss = found["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = found["numpy"]
+    state = (name, np.array(keys, dtype=np.uint32), position, has_gauss, cached)
+    np.random.set_state(state)
+    torch.random.set_rng_state(_tensor(found["torch"]))
+    if found["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(_tensor(found["cuda"]))
+
+
+def random_file(folder: Path, rank: int) -> Path:
+    """Where a rank's random state is."""
+    return folder / f"rng-{rank:05d}.json"
+
+
+def _text(state: torch.Tensor) -> str:
+    return base64.b64encode(state.numpy().tobytes()).decode("ascii")
+
+
+def _tensor(text: str) -> torch.Tensor:
+    return torch.from_numpy(np.frombuffer(base64.b64decode(text), dtype=np.uint8).copy())
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)

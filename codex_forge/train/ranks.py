@@ -1,0 +1,136 @@
+"""The processes of one training run: who this one is, and how they agree.
+
+Under `torchrun` or `accelerate launch` each process is a rank. Rank 0 alone writes. Decisions that
+must not differ (to stop, to save) are made together, at the end of a step.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from codex_forge.errors import EXIT_TRY_AGAIN, TryAgain
+from codex_forge.stopping import SIGNALS
+
+
+def world_size() -> int:
+    """Number of ranks, as the launcher says."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """This process's number among them."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def connect() -> None:
+    """Join the other ranks; nothing to do when there are none.
+
+    Tensors on the CPU travel by gloo, so that agreeing on a flag never waits for the GPU.
+    """
+    if world_size() == 1:
+        return
+    import torch
+    from torch import distributed
+
+    if not distributed.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        with _leaving_on_a_signal():
+            distributed.init_process_group(backend)
+
+
+@contextmanager
+def _leaving_on_a_signal() -> Iterator[None]:
+    """End the process when a signal comes while it waits for ranks that may never come.
+
+    The wait is inside torch, where Python runs no signal handlers; the number of the signal comes
+    through a pipe. There is nothing to save yet.
+    """
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while numbers := ours.recv(16):
+            if set(numbers) & set(SIGNALS):
+                os.write(2, b"error: stopped while waiting for the other ranks; run again\n")
+                os._exit(EXIT_TRY_AGAIN)
+
+    watcher = threading.Thread(target=watch, name="ranks", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        theirs.close()
+        watcher.join()
+        ours.close()
+
+
+def disconnect() -> None:
+    """Leave the other ranks."""
+    if world_size() > 1:
+        from torch import distributed
+
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def any_of(*flags: bool) -> list[bool]:
+    """Which of the flags are set on any rank. All ranks must call it."""
+    if world_size() == 1:
+        return list(flags)
+    import torch
+    from torch import distributed
+
+    found = torch.tensor([int(flag) for flag in flags], dtype=torch.int32)
+    _together(distributed.all_reduce, found, op=distributed.ReduceOp.MAX)
+    return [bool(value) for value in found.tolist()]
+
+
+def from_first(value: Any) -> Any:
+    """Rank 0's value, on all ranks."""
+    if world_size() == 1:
+        return value
+    from torch import distributed
+
+    box = [value]
+    _together(distributed.broadcast_object_list, box, src=0)
+    return box[0]
+
+
+def from_all(value: Any) -> list[Any]:
+    """The values of all ranks, in their order."""
+    if world_size() == 1:
+        return [value]
+    from torch import distributed
+
+    found: list[Any] = [None] * world_size()
+    _together(distributed.all_gather_object, found, value)
+    return found
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether an error of torch says that another rank has gone away."""
+    text = str(error).lower()
+    signs = ("connection closed by peer", "connection reset by peer", "connection refused")
+    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
+
+
+def lost_peer() -> TryAgain:
+    """The error of a rank whose peer is gone."""
+    return TryAgain("another rank is gone", where=f"rank {rank()}", do="start all of them again")
+
+
+def _together(operation: Any, *arguments: Any, **options: Any) -> None:
+    try:
+        operation(*arguments, **options)
+    except RuntimeError as error:
+        if is_lost_peer(error):
+            raise lost_peer() from error
+        raise

@@ -1,0 +1,251 @@
+"""What is on a store, and what on it belongs to nothing.
+
+Reads listings, manifests and leases; never a config. Only objects whose place says that they are
+this program's are ever removed, and only in slots that nobody is writing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from codex_forge.artifact.lease import Holder, lease_path
+from codex_forge.artifact.places import (
+    MANIFEST,
+    Place,
+    Version,
+    newest_of,
+    place_of,
+    stored_path,
+    versions,
+    whole_of,
+)
+from codex_forge.errors import InputError
+from codex_forge.storage import Store
+
+DEBRIS_SECONDS = 3600.0
+"""Cut-off writes younger than this may still be going on."""
+
+_CHECKPOINT = re.compile(r"checkpoints/([^/]+)/step-(\d+)-[^/]+/commit\.json")
+_BLOCK = re.compile(r"blocks/([^/]+)/")
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+@dataclass
+class Slot:
+    """One slot of an artifact: who writes it, how the last writer ended, what work is kept."""
+
+    path: str
+    holder: Holder | None = None
+    is_held: bool = False
+    checkpoints: list[int] = field(default_factory=list)
+    """Steps of the committed checkpoints, newest last."""
+    blocks: int = 0
+
+    @property
+    def work(self) -> str:
+        """The unfinished work that the next run goes on from, in words."""
+        parts = []
+        if self.checkpoints:
+            parts.append(f"checkpoint of step {self.checkpoints[-1]}")
+        if self.blocks:
+            parts.append(f"{self.blocks} blocks")
+        return ", ".join(parts)
+
+
+@dataclass
+class Report:
+    """What is there of one artifact."""
+
+    folder: str
+    state: str
+    """`whole`, `partial` (some shards), `damaged` (a manifest cannot be read), or `unfinished`."""
+    shards: int
+    shards_there: int
+    version: str
+    """Where its files are (of the first shard), when it is whole."""
+    fingerprint: str
+    bytes: int
+    slots: list[Slot]
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        return asdict(self)
+
+
+class Garbage(NamedTuple):
+    """An object that nothing needs, and why."""
+
+    path: str
+    size: int
+    reason: str
+
+
+def status(store: Store) -> list[Report]:
+    """What is there of every artifact on the store."""
+    return [_report(store, folder, sizes) for folder, sizes in _artifacts(store)]
+
+
+def garbage(store: Store, *, partial: bool = False) -> list[Garbage]:
+    """Objects of artifacts that no manifest names and no coming run would use.
+
+    Args:
+        store: the store.
+        partial: also what unfinished jobs have kept to go on from, and unfinished shards.
+    """
+    return [
+        g for folder, sizes in _artifacts(store) for g in _garbage(store, folder, sizes, partial)
+    ]
+
+
+def describe(reports: Iterable[Report]) -> Iterator[str]:
+    """The reports as lines for people."""
+    for report in reports:
+        state = report.state
+        if report.state == "partial":
+            state = f"{report.shards_there} of {report.shards} shards"
+        where = f"   {report.version}" if report.version else ""
+        yield f"{report.folder:<32} {state:<18} {size_text(report.bytes):>9}{where}"
+        for slot in report.slots:
+            yield from (f"    {line}" for line in _slot_lines(slot, report.folder))
+
+
+def size_text(size: float) -> str:
+    """Bytes in a unit that suits them."""
+    for unit in _UNITS[:-1]:
+        if size < 1000:  # noqa: PLR2004
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} {_UNITS[-1]}"
+
+
+def _slot_lines(slot: Slot, folder: str) -> Iterator[str]:
+    name = slot.path.removeprefix(folder).strip("/")
+    shown = f"{name}: " if name else ""
+    holder = slot.holder
+    if slot.work:
+        yield f"{shown}kept to go on from: {slot.work}"
+    if holder is None:
+        return
+    if slot.is_held:
+        yield f"{shown}being made by {holder}, renewed {holder.renewed}"
+    elif not holder.ended:
+        yield f"{shown}left by {holder}, which is gone"
+    elif holder.exit_code or name == "":
+        said = f": {holder.said}" if holder.said else ""
+        yield f"{shown}last exit {holder.exit_code}, {holder.renewed}{said}"
+
+
+def _artifacts(store: Store) -> Iterator[tuple[str, dict[str, int]]]:
+    """Folders that hold something of ours, with all objects below them and their sizes."""
+    folders: dict[str, dict[str, int]] = {}
+    for path, size in sorted(store.sizes().items()):
+        kind, _, rest = path.partition("/")
+        name, _, inside = rest.partition("/")
+        if kind and name and inside:
+            folders.setdefault(f"{kind}/{name}", {})[path] = size
+    for folder, sizes in folders.items():
+        if any(place_of(folder, path) for path in sizes):
+            yield folder, sizes
+
+
+def _report(store: Store, folder: str, sizes: dict[str, int]) -> Report:
+    slots = _slots(store, folder, sizes)
+    try:
+        found = versions(store, folder)
+        state = "unfinished"
+    except InputError:
+        found, state = versions(store, folder, strict=False), "damaged"
+    whole = whole_of(found)
+    there = newest_of(found)
+    if whole and state != "damaged":
+        state = "whole" if all(_is_there(version, sizes) for version in whole) else "damaged"
+    elif there and state != "damaged":
+        state = "partial"
+    last = max(there, key=lambda v: v.manifest.generation, default=None)
+    shards = last.manifest.shards if last else 1
+    return Report(
+        folder=folder,
+        state=state,
+        shards=shards,
+        shards_there=sum(v.manifest.shards == shards for v in there),
+        version=store.url(whole[0].folder) if whole else "",
+        fingerprint=last.manifest.fingerprint if last else "",
+        bytes=sum(sizes.values()),
+        slots=list(slots.values()),
+    )
+
+
+def _is_there(version: Version, sizes: dict[str, int]) -> bool:
+    return all(sizes.get(stored_path(version, e)) == e.size for e in version.manifest.files)
+
+
+def _slots(store: Store, folder: str, sizes: dict[str, int]) -> dict[str, Slot]:
+    """All slots of an artifact, with their newest lease and the work that is kept in them."""
+    slots: dict[str, Slot] = {}
+    tokens: dict[str, int] = {}
+    numbers: dict[str, set[str]] = {}
+    for path in sizes:
+        place = place_of(folder, path)
+        if place is None:
+            continue
+        slot = slots.setdefault(place.slot, Slot(place.slot))
+        inside = path.removeprefix(f"{place.slot}/")
+        if not place.version and place.token:
+            tokens[place.slot] = max(place.token, tokens.get(place.slot, 0))
+        elif found := _CHECKPOINT.fullmatch(inside):
+            slot.checkpoints = sorted({*slot.checkpoints, int(found[2])})
+        elif _BLOCK.match(inside):
+            numbers.setdefault(place.slot, set()).add(inside)
+    me = Holder.this_process()
+    named = {
+        stored_path(v, e) for v in versions(store, folder, strict=False) for e in v.manifest.files
+    }
+    for path, slot in slots.items():
+        slot.blocks = sum(f"{path}/{inside}" not in named for inside in numbers.get(path, ()))
+        if path in tokens:
+            slot.holder = Holder.parse(store.read(lease_path(path, tokens[path])))
+            # A lease that cannot be read is being written at this moment.
+            slot.is_held = slot.holder is None or not slot.holder.is_gone(me)
+    return slots
+
+
+def _garbage(store: Store, folder: str, sizes: dict[str, int], partial: bool) -> Iterator[Garbage]:
+    found = versions(store, folder, strict=False)
+    whole = whole_of(found)
+    kept = {v.folder: v for v in (whole if partial and whole else (*newest_of(found), *whole))}
+    named = {stored_path(v, e) for v in kept.values() for e in v.manifest.files}
+    named |= {f"{version}/{MANIFEST}" for version in kept}
+    slots = _slots(store, folder, sizes)
+    newest = _newest_leases(folder, sizes)
+    done = {v.slot: v.manifest.version for v in whole}
+    for path, size in sizes.items():
+        place = place_of(folder, path)
+        if place is None or path in named or slots[place.slot].is_held:
+            continue
+        if reason := _why(place, path, newest, done.get(place.slot, ""), partial):
+            yield Garbage(path, size, reason)
+
+
+def _newest_leases(folder: str, sizes: Iterable[str]) -> set[str]:
+    places = [place for path in sizes if (place := place_of(folder, path))]
+    leases = [place for place in places if not place.version and place.token]
+    last = {p.slot: p.token for p in sorted(leases, key=lambda p: p.token)}
+    return {lease_path(slot, token) for slot, token in last.items()}
+
+
+def _why(place: Place, path: str, newest: set[str], done: str, partial: bool) -> str:
+    """Why an object that no manifest names may go; empty when it may not.
+
+    `done` is the version that counts in the slot of a whole artifact.
+    """
+    if place.version:
+        return "a version that was replaced, or never finished"
+    if place.token:
+        return "" if path in newest and (done or not partial) else "an old lease"
+    replaces = done and place.rest.partition("/")[0].endswith(f"-over-{done}")
+    if done and not replaces:
+        return "work on an artifact that is whole"
+    return "unfinished work" if partial else ""

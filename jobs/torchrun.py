@@ -1,0 +1,42 @@
+"""torchrun that ends with the exit code of its ranks.
+
+    python -m jobs.torchrun --nproc-per-node 2 -m jobs.train configs/quickstart.yaml
+
+All arguments are torchrun's own (`--help`). Torchrun itself ends with 1 whatever its ranks end
+with; this ends with the failed rank's exit code, and with 75 when it was stopped by a signal.
+SIGTERM and SIGUSR1 reach all ranks, which finish their step together; they have
+TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds (300 unless set) before they are killed.
+"""
+
+import os
+import sys
+
+from codex_forge.errors import EXIT_BUG, EXIT_DONE, EXIT_TRY_AGAIN
+
+
+def main(arguments: list[str]) -> int:
+    """Run torchrun; returns the exit code."""
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")
+    os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGUSR1")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        run.main(arguments)
+    except SignalException as stopped:
+        print(f"error: torchrun was stopped ({stopped}); run again to continue", file=sys.stderr)
+        return EXIT_TRY_AGAIN
+    except ChildFailedError as failed:
+        codes = {failure.exitcode for failure in failed.failures.values()}
+        # A rank that lost its peer asks to be started again; the peer's own reason comes first.
+        mattering = sorted(code for code in codes if code > 0 and code != EXIT_TRY_AGAIN)
+        code = mattering[0] if mattering else EXIT_TRY_AGAIN
+        print(f"error: a rank ended with exit code {code}", file=sys.stderr)
+        return code if code > 0 else EXIT_BUG
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
