@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from codex_forge.artifact.lease import Holder, lease_path
+from codex_forge.artifact.leftovers import Leftover, leftovers
 from codex_forge.artifact.places import (
-    MANIFEST,
-    Place,
     Version,
     newest_of,
     place_of,
@@ -75,20 +74,12 @@ class Report:
         return asdict(self)
 
 
-class Garbage(NamedTuple):
-    """An object that nothing needs, and why."""
-
-    path: str
-    size: int
-    reason: str
-
-
 def status(store: Store) -> list[Report]:
     """What is there of every artifact on the store."""
     return [_report(store, folder, sizes) for folder, sizes in _artifacts(store)]
 
 
-def garbage(store: Store, *, partial: bool = False) -> list[Garbage]:
+def garbage(store: Store, *, partial: bool = False) -> list[Leftover]:
     """Objects of artifacts that no manifest names and no coming run would use.
 
     Args:
@@ -96,7 +87,9 @@ def garbage(store: Store, *, partial: bool = False) -> list[Garbage]:
         partial: also what unfinished jobs have kept to go on from, and unfinished shards.
     """
     return [
-        g for folder, sizes in _artifacts(store) for g in _garbage(store, folder, sizes, partial)
+        item
+        for folder, sizes in _artifacts(store)
+        for item in leftovers(store, folder, sizes, partial=partial)
     ]
 
 
@@ -210,42 +203,3 @@ def _slots(store: Store, folder: str, sizes: dict[str, int]) -> dict[str, Slot]:
             # A lease that cannot be read is being written at this moment.
             slot.is_held = slot.holder is None or not slot.holder.is_gone(me)
     return slots
-
-
-def _garbage(store: Store, folder: str, sizes: dict[str, int], partial: bool) -> Iterator[Garbage]:
-    found = versions(store, folder, strict=False)
-    whole = whole_of(found)
-    kept = {v.folder: v for v in (whole if partial and whole else (*newest_of(found), *whole))}
-    named = {stored_path(v, e) for v in kept.values() for e in v.manifest.files}
-    named |= {f"{version}/{MANIFEST}" for version in kept}
-    slots = _slots(store, folder, sizes)
-    newest = _newest_leases(folder, sizes)
-    done = {v.slot: v.manifest.version for v in whole}
-    for path, size in sizes.items():
-        place = place_of(folder, path)
-        if place is None or path in named or slots[place.slot].is_held:
-            continue
-        if reason := _why(place, path, newest, done.get(place.slot, ""), partial):
-            yield Garbage(path, size, reason)
-
-
-def _newest_leases(folder: str, sizes: Iterable[str]) -> set[str]:
-    places = [place for path in sizes if (place := place_of(folder, path))]
-    leases = [place for place in places if not place.version and place.token]
-    last = {p.slot: p.token for p in sorted(leases, key=lambda p: p.token)}
-    return {lease_path(slot, token) for slot, token in last.items()}
-
-
-def _why(place: Place, path: str, newest: set[str], done: str, partial: bool) -> str:
-    """Why an object that no manifest names may go; empty when it may not.
-
-    `done` is the version that counts in the slot of a whole artifact.
-    """
-    if place.version:
-        return "a version that was replaced, or never finished"
-    if place.token:
-        return "" if path in newest and (done or not partial) else "an old lease"
-    replaces = done and place.rest.partition("/")[0].endswith(f"-over-{done}")
-    if done and not replaces:
-        return "work on an artifact that is whole"
-    return "unfinished work" if partial else ""

@@ -281,6 +281,7 @@ def test_a_replacement_killed_anywhere_leaves_the_old_or_the_new(
         seen.append("new" if is_new else "old")
         if is_new:  # whoever runs it again, without --force, finds it done
             assert isinstance(begin(there, new, cache, force=False), Artifact)
+            assert len(left(there)) == after * 3, "it did not tidy up"
         else:
             assert isinstance(begin(there, old, cache, force=False), Artifact)
         make_all(root, "new", after, force=True)

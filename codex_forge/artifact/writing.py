@@ -7,12 +7,14 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from codex_forge.artifact.lease import Lease, acquire, is_free
+from codex_forge.artifact.leftovers import leftovers
 from codex_forge.artifact.manifest import (
     FORMAT,
     FileEntry,
@@ -35,7 +37,7 @@ from codex_forge.artifact.places import (
 from codex_forge.artifact.reading import Artifact
 from codex_forge.artifact.work import Work
 from codex_forge.config import flatten
-from codex_forge.errors import EXIT_DONE, InputError
+from codex_forge.errors import EXIT_DONE, ForgeError, InputError
 from codex_forge.stopping import stop
 from codex_forge.storage import Store
 
@@ -255,7 +257,9 @@ def _there(store: Store, recipe: Recipe, cache: Path, shard: int, shards: int) -
     whole = whole_of(found)
     # What it has replaced may still be there, when its writer was killed before it removed that.
     if whole and whole[0].manifest.fingerprint == recipe.fingerprint:
-        _check_files_are_there(store, recipe.folder, whole)
+        sizes = store.sizes(recipe.folder)
+        _check_files_are_there(store, recipe.folder, whole, sizes)
+        _tidy(store, recipe.folder, sizes)
         return _There(Artifact(store, whole, cache))
     manifests = [version.manifest for version in found]
     other = next((m for m in manifests if m.fingerprint != recipe.fingerprint), None)
@@ -269,19 +273,27 @@ def _there(store: Store, recipe: Recipe, cache: Path, shard: int, shards: int) -
     return _There(None) if mine else None
 
 
-def _check_files_are_there(store: Store, folder: str, versions: Sequence[Version]) -> None:
+def _check_files_are_there(
+    store: Store, folder: str, whole: Sequence[Version], sizes: Mapping[str, int]
+) -> None:
     """A no-op is only right while all files are there."""
-    there = store.sizes(folder)
-    for version in versions:
+    for version in whole:
         for entry in version.manifest.files:
             path = stored_path(version, entry)
-            if there.get(path) != entry.size:
-                state = "gone" if path not in there else "not whole"
+            if sizes.get(path) != entry.size:
+                state = "gone" if path not in sizes else "not whole"
                 raise InputError(
                     f"its file {entry.path} is {state}",
                     where=store.url(folder),
                     do="make it again with --force",
                 )
+
+
+def _tidy(store: Store, folder: str, sizes: Mapping[str, int]) -> None:
+    """Remove what a writer left that was killed after its manifest; failing is no matter."""
+    with suppress(ForgeError):
+        for item in leftovers(store, folder, sizes):
+            store.delete(item.path)
 
 
 def is_whole(store: Store, recipe: Recipe) -> bool:
