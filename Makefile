@@ -80,7 +80,7 @@ chaos: $(READY) ## the fault suite: kill points, storage faults, ranks (an hour;
 status: $(READY) ## what is on the STORE: whole, partial, being made by whom, last exits
 	@$(RUN) jobs status $(STORE)
 
-gc: $(READY) ## what no manifest on the STORE names (ARGS=--delete removes it)
+gc: $(READY) ## what nothing on the STORE needs any more (ARGS=--delete removes it)
 	@$(RUN) jobs gc $(STORE) $(ARGS)
 
 check: $(READY) ## format, lint, types, import contracts

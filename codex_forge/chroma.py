@@ -29,6 +29,8 @@ log = logging.getLogger("codex_forge")
 
 _EMBEDDINGS = "codex_forge_embeddings"
 _MODEL = "codex_forge_model"
+_BESIDE = ".unfinished" + 100 * "0"
+"""Makes a name that is too long for any run's own."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def sync(path: str, mirror: Mirror, batches: Iterable[pa.RecordBatch], batch_siz
         client = _client(path)
         if _holds(client, mirror):
             return False
-        beside = f"{mirror.collection}-new"
+        beside = mirror.collection + _BESIDE
         _drop(client, beside)
         metadata = {_EMBEDDINGS: mirror.embeddings, _MODEL: mirror.model}
         fresh = client.create_collection(

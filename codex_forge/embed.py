@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -79,13 +80,13 @@ def _embed(config: RunConfig, model: ModelInUse, chunks: Sequence[Chunk], draft:
 
     rows = config.embed.rows_per_block
     dimension = 0
-    blocks = draft.work.in_blocks("rows", chunks, rows, make, ".parquet")
-    for number, block in enumerate(blocks):
-        dimension = dimension or embeddings.dimension_of(block.local)
-        name = f"part-{draft.shard:05d}-of-{draft.shards:05d}-block-{number:06d}.parquet"
-        draft.keep(name, block.entry)
-        for _ in islice(bar, rows):
-            continue
+    with closing(draft.work.in_blocks("rows", chunks, rows, make, ".parquet")) as blocks:
+        for number, block in enumerate(blocks):
+            dimension = dimension or embeddings.dimension_of(block.local)
+            name = f"part-{draft.shard:05d}-of-{draft.shards:05d}-block-{number:06d}.parquet"
+            draft.keep(name, block.entry)
+            for _ in islice(bar, rows):
+                continue
     draft.commit(
         {"chunks": len(chunks), "truncated": truncated},
         {"model": config.embed.model, "dimension": dimension},

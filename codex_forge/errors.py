@@ -48,6 +48,14 @@ class InputError(ForgeError):
     exit_code = EXIT_CHANGE_SOMETHING
 
 
+class NotFound(InputError):
+    """It is not there; unlike one that may not be read, which is there."""
+
+
+class Damaged(InputError):
+    """It is there, and not what was written."""
+
+
 class GateNotMet(ForgeError):
     """The work is done and kept; its result does not pass the configured gate."""
 

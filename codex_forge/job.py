@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import argparse
 import errno
+import fcntl
 import importlib
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,9 @@ from codex_forge.stopping import stop
 from codex_forge.storage import Store
 
 log = logging.getLogger("codex_forge")
+
+_SCRATCH = "codex-forge-"
+_LOCK = ".in-use"
 
 SHARD_INDEX_VARIABLES = ("JOB_COMPLETION_INDEX", "SLURM_ARRAY_TASK_ID")
 
@@ -115,12 +121,12 @@ class Door:
         config = load_config(arguments.config, arguments.overrides)
         shard = self._shard(arguments.shards)
         started = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix=f"codex-forge-{self.mode}-") as scratch:
+        with scratch_folder(self.mode) as scratch:
             job = Job(
                 mode=self.mode,
                 config=config,
                 store=Store(config.store),
-                scratch=Path(scratch),
+                scratch=scratch,
                 force=arguments.force,
                 shard=shard,
                 shards=arguments.shards,
@@ -171,7 +177,9 @@ class Door:
             help="config keys set on the command line",
         )
         parser.add_argument(
-            "--force", action="store_true", help="replace an artifact that is already there"
+            "--force",
+            action="store_true",
+            help="replace an artifact that is already there, once it is made anew",
         )
         parser.add_argument(
             "--shards",
@@ -191,6 +199,24 @@ class Door:
                 lines.append(f"  {key}  ({type_name(facts.annotation)}, {default})")
                 lines.append(f"      {facts.description or ''}")
         return "\n".join(lines)
+
+
+@contextmanager
+def scratch_folder(mode: str) -> Iterator[Path]:
+    """A temporary folder for one job; those of jobs that were killed outright are removed first.
+
+    A lock that ends with its process tells them apart.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*/{_LOCK}"):
+        with suppress(OSError), left.open("rb") as handle:  # in use, or another user's
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{mode}-") as folder:
+        part = Path(folder) / f"{_LOCK}-"
+        with part.open("wb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            part.rename(Path(folder) / _LOCK)
+            yield Path(folder)
 
 
 def guarded(work: Callable[[], None]) -> int:
@@ -217,6 +243,8 @@ def _explain(error: BaseException) -> None:
     elif is_full_disk(error):
         where = getattr(error, "filename", None) or tempfile.gettempdir()
         print(f"error: {where}: no space left; free disk space, or set TMPDIR", file=sys.stderr)
+    elif is_failing_disk(error):
+        print(f"error: a disk failed ({error}); run again when it answers", file=sys.stderr)
     else:
         traceback.print_exception(error)
 
@@ -227,12 +255,21 @@ def exit_code_of(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return 128 + signal.SIGINT
-    return EXIT_TRY_AGAIN if is_full_disk(error) else EXIT_BUG
+    return EXIT_TRY_AGAIN if is_full_disk(error) or is_failing_disk(error) else EXIT_BUG
 
 
 def is_full_disk(error: BaseException) -> bool:
     """Whether a local disk is full, or its quota reached."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_failing_disk(error: BaseException) -> bool:
+    """Whether a disk, perhaps of another machine, did not give what it holds."""
+    return isinstance(error, OSError) and error.errno in (
+        errno.EIO,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    )
 
 
 def _log_to_stderr() -> None:

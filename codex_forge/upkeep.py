@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from codex_forge.artifact.lease import Holder, lease_path
-from codex_forge.artifact.leftovers import Leftover, leftovers
+from codex_forge.artifact.lease import Holder, lease_path, read_lease
+from codex_forge.artifact.leftovers import Leftover, clear, leftovers
 from codex_forge.artifact.places import (
+    KINDS,
     Version,
     newest_of,
     place_of,
@@ -86,11 +87,27 @@ def garbage(store: Store, *, partial: bool = False) -> list[Leftover]:
         store: the store.
         partial: also what unfinished jobs have kept to go on from, and unfinished shards.
     """
-    return [
-        item
-        for folder, sizes in _artifacts(store)
-        for item in leftovers(store, folder, sizes, partial=partial)
-    ]
+    found = (leftovers(store, f, sizes, partial=partial) for f, sizes in _artifacts(store))
+    return [item for slots in found for items in slots.values() for item in items]
+
+
+def remove_garbage(store: Store, *, partial: bool = False) -> list[Leftover]:
+    """Remove what `garbage` shows, slot by slot as its only writer; returns what was removed."""
+    removed: list[Leftover] = []
+    for folder, sizes in _artifacts(store):
+        for slot in leftovers(store, folder, sizes, partial=partial):
+            removed += clear(store, folder, slot, partial=partial)
+    return removed
+
+
+def debris(store: Store) -> list[tuple[str, float]]:
+    """What cut-off writers left below artifacts: (name for people, seconds since then)."""
+    return [item for folder, _ in _artifacts(store) for item in store.debris(folder)]
+
+
+def remove_debris(store: Store) -> int:
+    """Remove cut-off writes that are an hour old; returns how many."""
+    return sum(store.sweep(DEBRIS_SECONDS, folder) for folder, _ in _artifacts(store))
 
 
 def describe(reports: Iterable[Report]) -> Iterator[str]:
@@ -131,17 +148,28 @@ def _slot_lines(slot: Slot, folder: str) -> Iterator[str]:
         yield f"{shown}last exit {holder.exit_code}, {holder.renewed}{said}"
 
 
-def _artifacts(store: Store) -> Iterator[tuple[str, dict[str, int]]]:
-    """Folders that hold something of ours, with all objects below them and their sizes."""
+def _artifacts(store: Store) -> list[tuple[str, dict[str, int]]]:
+    """Folders of artifacts, with all objects below them and their sizes.
+
+    A folder is ours when a mode has its name and a lease or manifest in it is one of ours: a store
+    may be shared with others.
+    """
     folders: dict[str, dict[str, int]] = {}
-    for path, size in sorted(store.sizes().items()):
-        kind, _, rest = path.partition("/")
-        name, _, inside = rest.partition("/")
-        if kind and name and inside:
-            folders.setdefault(f"{kind}/{name}", {})[path] = size
-    for folder, sizes in folders.items():
-        if any(place_of(folder, path) for path in sizes):
-            yield folder, sizes
+    for kind in KINDS:
+        for path, size in sorted(store.sizes(kind).items()):
+            name, _, inside = path.removeprefix(f"{kind}/").partition("/")
+            if name and inside:
+                folders.setdefault(f"{kind}/{name}", {})[path] = size
+    return [(folder, sizes) for folder, sizes in folders.items() if _is_ours(store, folder, sizes)]
+
+
+def _is_ours(store: Store, folder: str, sizes: Iterable[str]) -> bool:
+    if versions(store, folder, strict=False):
+        return True
+    places = {path: place_of(folder, path) for path in sizes}
+    leases = [path for path, place in places.items() if place and place.token and not place.version]
+    found = (read_lease(store, path) for path in leases)
+    return any(data is not None and Holder.parse(data) is not None for data in found)
 
 
 def _report(store: Store, folder: str, sizes: dict[str, int]) -> Report:
@@ -199,7 +227,10 @@ def _slots(store: Store, folder: str, sizes: dict[str, int]) -> dict[str, Slot]:
     for path, slot in slots.items():
         slot.blocks = sum(f"{path}/{inside}" not in named for inside in numbers.get(path, ()))
         if path in tokens:
-            slot.holder = Holder.parse(store.read(lease_path(path, tokens[path])))
+            data = read_lease(store, lease_path(path, tokens[path]))
+            slot.holder = Holder.parse(data) if data is not None else None
             # A lease that cannot be read is being written at this moment.
-            slot.is_held = slot.holder is None or not slot.holder.is_gone(me)
+            slot.is_held = slot.holder is None or not (
+                slot.holder.is_gone(me) or slot.holder.is_long_over
+            )
     return slots

@@ -3,8 +3,10 @@
 python -m jobs                  the modes, a line each
 python -m jobs schema           a JSON schema that editors understand
 python -m jobs status STORE     what is on a store: whole, partial, being made by whom, last exit
-python -m jobs gc STORE         what no manifest names; --delete removes it
+python -m jobs gc STORE         what nothing needs any more; --delete removes it
 """
+
+from __future__ import annotations
 
 import argparse
 import ast
@@ -12,6 +14,10 @@ import json
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from codex_forge.storage import Store
 
 ORDER = ("pairs", "audit", "train", "embed", "evaluate", "compare")
 LAUNCHERS = ("torchrun",)
@@ -27,7 +33,7 @@ def listing() -> str:
         "",
         "a store (a folder or s3://bucket/prefix):",
         "  python -m jobs status STORE            what is there, who is writing, the last exits",
-        "  python -m jobs gc STORE                what no manifest names; --delete removes it",
+        "  python -m jobs gc STORE                what nothing needs any more; --delete removes it",
         "",
         "`python -m jobs.<mode> --help` explains one; `python -m jobs schema` prints the",
         "JSON schema of the config.",
@@ -58,15 +64,14 @@ def show_status(arguments: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="for machines")
     given = parser.parse_args(arguments)
     from codex_forge import upkeep
-    from codex_forge.storage import Store
 
-    store = Store(given.store)
+    store = _store_at(given.store)
     reports = upkeep.status(store)
     if given.json:
         print(json.dumps([report.as_json() for report in reports], indent=1))
         return
     print("\n".join(upkeep.describe(reports)) or f"{store.url()}: no artifacts")
-    if debris := store.debris():
+    if debris := upkeep.debris(store):
         print(f"{len(debris)} cut-off writes; python -m jobs gc {given.store} shows them")
 
 
@@ -74,8 +79,10 @@ def tidy(arguments: list[str]) -> None:
     """`python -m jobs gc STORE`."""
     parser = argparse.ArgumentParser(
         prog="python -m jobs gc",
-        description="Show what no manifest names, and what cut-off writers left; --delete removes "
-        "it. Artifacts, work to go on from and all that is being written stay.",
+        description="Show what nothing needs any more: versions that were replaced or never "
+        "finished, work on artifacts that are whole, cut-off writes. --delete looks again, under "
+        "the lease of each artifact, and removes it. Artifacts, work to go on from, all that is "
+        "being written, and whatever is not codex-forge's stay.",
     )
     parser.add_argument("store", metavar="STORE", help="a folder, or s3://bucket/prefix")
     parser.add_argument("--delete", action="store_true", help="remove what is shown")
@@ -86,23 +93,31 @@ def tidy(arguments: list[str]) -> None:
     )
     given = parser.parse_args(arguments)
     from codex_forge import upkeep
-    from codex_forge.storage import Store
 
-    store = Store(given.store)
-    found = upkeep.garbage(store, partial=given.partial)
-    debris = [name for name, age in store.debris() if age > upkeep.DEBRIS_SECONDS]
+    store = _store_at(given.store)
+    look = upkeep.remove_garbage if given.delete else upkeep.garbage
+    found = look(store, partial=given.partial)
     for item in found:
         print(f"{upkeep.size_text(item.size):>9}  {item.path}  ({item.reason})")
-    for name in debris:
-        print(f"{'':>9}  {name}")
     total = f"{len(found)} objects, {upkeep.size_text(sum(item.size for item in found))}"
-    if not given.delete:
-        print(f"{total}; {len(debris)} cut-off writes; nothing removed, --delete removes them")
+    if given.delete:
+        print(f"removed {total} and {upkeep.remove_debris(store)} cut-off writes")
         return
-    for item in found:
-        store.delete(item.path)
-    removed = store.sweep(upkeep.DEBRIS_SECONDS)
-    print(f"removed {total} and {removed} cut-off writes")
+    debris = [name for name, age in upkeep.debris(store) if age > upkeep.DEBRIS_SECONDS]
+    for name in debris:
+        print(f"{'':>9}  {name}  (a cut-off write)")
+    print(f"{total}; {len(debris)} cut-off writes; nothing removed, --delete removes them")
+
+
+def _store_at(url: str) -> Store:
+    """The store; a folder must be there, or a slip of the pen would look like an empty one."""
+    from codex_forge.errors import InputError
+    from codex_forge.storage import Store
+
+    store = Store(url)
+    if store.is_local and not Path(store.root).is_dir():
+        raise InputError("there is no such folder", where=url, do="check the path")
+    return store
 
 
 def show_schema(_: list[str]) -> None:

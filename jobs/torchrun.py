@@ -9,6 +9,7 @@ TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds (300 unless set) before they are killed.
 """
 
 import os
+import signal
 import sys
 
 from codex_forge.errors import EXIT_BUG, EXIT_DONE, EXIT_TRY_AGAIN
@@ -27,15 +28,26 @@ def main(arguments: list[str]) -> int:
         run.main(arguments)
     except SignalException as stopped:
         print(f"error: torchrun was stopped ({stopped}); run again to continue", file=sys.stderr)
-        return EXIT_TRY_AGAIN
+        return 128 + signal.SIGINT if stopped.sigval == signal.SIGINT else EXIT_TRY_AGAIN
     except ChildFailedError as failed:
-        codes = {failure.exitcode for failure in failed.failures.values()}
-        # A rank that lost its peer asks to be started again; the peer's own reason comes first.
-        mattering = sorted(code for code in codes if code > 0 and code != EXIT_TRY_AGAIN)
-        code = mattering[0] if mattering else EXIT_TRY_AGAIN
+        code = worst_of({failure.exitcode for failure in failed.failures.values()})
         print(f"error: a rank ended with exit code {code}", file=sys.stderr)
-        return code if code > 0 else EXIT_BUG
+        return code
     return EXIT_DONE
+
+
+def worst_of(codes: set[int]) -> int:
+    """The exit code of a run whose ranks ended with these (below 0: with a signal).
+
+    A rank that lost its peer asks to be started again; the peer's own reason comes first. One that
+    was killed may be started again; one that crashed would crash again.
+    """
+    killed = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGUSR1}
+    found = {EXIT_TRY_AGAIN if code in killed else code for code in codes}
+    reasons = sorted(code for code in found if code > 0 and code != EXIT_TRY_AGAIN)
+    if any(code < 0 for code in found):
+        return EXIT_BUG
+    return reasons[0] if reasons else EXIT_TRY_AGAIN
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def test_a_crash_leaves_the_old_rows_and_the_next_sync_replaces_what_it_left(
     with pytest.raises(KeyboardInterrupt):
         sync(path, other, dying(), batch_size=10)
     names = {found.name for found in chroma._client(path).list_collections()}
-    assert names == {"small", "small-new"}
+    assert names == {"small", "small" + chroma._BESIDE}
     assert set(open_collection(path, "small").get()["documents"]) == {c.text for c in _chunks()}
 
     assert sync(path, other, _batches(tmp_path, "fresh", 5), batch_size=10) is True

@@ -117,7 +117,7 @@ def told(config: Path) -> dict[str, object]:
     [
         (record, EXIT_DONE, "embed: 0.0 s"),
         (raise_a_bug, EXIT_BUG, "ZeroDivisionError: a bug"),
-        (fail_to_read, EXIT_BUG, "Input/output error"),
+        (fail_to_read, EXIT_TRY_AGAIN, "a disk failed ([Errno 5] Input/output error); run again"),
         (refuse_the_input, EXIT_CHANGE_SOMETHING, "error: c.jsonl:3: is malformed; mend it\n"),
         (miss_the_gate, EXIT_GATE_NOT_MET, "error: the audit failed; look at report.json\n"),
         (find_storage_down, EXIT_TRY_AGAIN, "error: storage does not answer\n"),

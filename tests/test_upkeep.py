@@ -6,14 +6,18 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from codex_forge.artifact import Draft, Recipe, begin, open_artifact
+from codex_forge.artifact import Artifact, Draft, Recipe, begin, open_artifact, places
+from codex_forge.artifact import leftovers as leftovers_module
 from codex_forge.artifact.lease import Holder, encode, lease_path
+from codex_forge.artifact.places import KINDS
 from codex_forge.errors import EXIT_CHANGE_SOMETHING, EXIT_DONE
 from codex_forge.storage import Store
-from codex_forge.upkeep import describe, garbage, size_text, status
+from codex_forge.upkeep import describe, garbage, remove_garbage, size_text, status
+from jobs.__main__ import ORDER
 from tests.conftest import run_module
 
 
@@ -98,15 +102,18 @@ def test_gc_takes_what_nothing_needs_and_nothing_else(store: Store, tmp_path: Pa
     store.write("train/wiki/v9/half", b"never finished")
     store.write("train/wiki/leases/000000.json", b"{}")
     store.write("train/wiki/notes.txt", b"not ours")
-    store.write("other/place/file", b"not ours")
+    store.write("train/lettings/leases/12.json", b"not a lease of this program's")
+    store.write("models/llama/checkpoints/step/weights", b"not ours")
+    store.write("api/users/v1/schema.json", b"not ours")
     found = garbage(store)
     assert {item.path for item in found} == {
         "train/wiki/v9/half",
         "train/wiki/leases/000000.json",
     }
-    for item in found:
-        store.delete(item.path)
-    assert set(store.list("train")) == before | {"train/wiki/notes.txt"}
+    assert set(remove_garbage(store, partial=True)) == set(found)
+    others = {"train/wiki/notes.txt", "train/lettings/leases/12.json"}
+    assert set(store.list("train")) == before | others
+    assert len(store.list("models") + store.list("api")) == 2
     assert open_artifact(store, "train", "wiki", tmp_path).path("part-0").read_text() == "content"
 
 
@@ -116,8 +123,9 @@ def test_gc_leaves_what_a_job_would_go_on_from_unless_told(store: Store, tmp_pat
     assert garbage(store, partial=True) == []  # it is being written
     stopped.lease.release(75)
     assert garbage(store) == []
-    assert all(item.path.startswith("train/wiki/") for item in garbage(store, partial=True))
-    assert len(garbage(store, partial=True)) == len(store.list("train"))
+    # All but the last word of the last writer: tokens go on from there.
+    taken = {item.path for item in garbage(store, partial=True)}
+    assert set(store.list("train")) - taken == {lease_path("train/wiki", 1)}
 
 
 def test_gc_leaves_the_work_on_a_replacement(store: Store, tmp_path: Path) -> None:
@@ -145,7 +153,11 @@ def test_the_commands_show_first_and_delete_when_told(store: Store, tmp_path: Pa
     wet = run_module("jobs", "gc", store.root, "--delete")
     assert "removed 1 objects" in wet.stdout
     assert not store.exists("train/wiki/v9/half")
-    assert "no artifacts" in run_module("jobs", "status", str(tmp_path / "nothing")).stdout
+    (tmp_path / "empty").mkdir()
+    assert "no artifacts" in run_module("jobs", "status", str(tmp_path / "empty")).stdout
+    slip = run_module("jobs", "status", str(tmp_path / "slip"))
+    assert slip.returncode == EXIT_CHANGE_SOMETHING
+    assert "there is no such folder" in slip.stderr
     assert run_module("jobs", "status").returncode == EXIT_CHANGE_SOMETHING
     wrong = run_module("jobs", "gc", "ftp://somewhere")
     assert wrong.returncode == EXIT_CHANGE_SOMETHING
@@ -157,3 +169,41 @@ def test_the_commands_show_first_and_delete_when_told(store: Store, tmp_path: Pa
 )
 def test_sizes_are_for_people(size: float, text: str) -> None:
     assert size_text(size) == text
+
+
+def test_gc_leaves_what_it_cannot_read(store: Store, tmp_path: Path) -> None:
+    """A later program's artifact, or one whose manifest is refused at this moment, may be whole."""
+    make(store, tmp_path, recipe())
+    tree = json.loads(store.read("train/wiki/v1/manifest.json"))
+    store.write("train/wiki/v1/manifest.json", json.dumps({**tree, "more": 1}).encode())
+    assert [report.state for report in status(store)] == ["damaged"]
+    assert garbage(store, partial=True) == []
+
+
+def test_gc_and_a_writer_that_commits_meanwhile(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was listed as unfinished is finished by the time it would be removed."""
+    make(store, tmp_path, recipe())
+    forced = draft_of(store, tmp_path, recipe(), force=True)
+    forced.path("part-0").write_text("new")
+    store.write(f"train/wiki/{forced.lease.version}/part-0", b"new")
+    real: Any = places.versions
+    committed: list[Any] = []
+
+    def committing(*arguments: Any, **options: Any) -> Any:
+        found = real(*arguments, **options)
+        if not committed:
+            committed.append(forced.commit({}))
+        return found
+
+    monkeypatch.setattr(leftovers_module, "versions", committing)
+    remove_garbage(store)
+    monkeypatch.undo()
+    made = open_artifact(store, "train", "wiki", tmp_path)
+    assert made.path("part-0").read_text() == "new"
+    assert isinstance(begin(store, recipe(), tmp_path, force=False), Artifact)
+
+
+def test_the_kinds_of_artifacts_are_the_modes() -> None:
+    assert KINDS == ORDER

@@ -3,8 +3,8 @@
 Each holder creates the lease object of the next token, which only one can (Gray and Cheriton, 1989,
 on leases; the token is the fencing token of Kleppmann, 2016). It renews its own object and touches
 nobody else's. Others take over when the holder has let go, when its process is known to be gone, or
-when they watched it by their own clock for as long as the lease lasts and it was not renewed. Two
-clocks are compared only for leases that seem to be over twenty times.
+when they watched it by their own clock for as long as the lease lasts and it was not renewed: no
+two clocks are compared.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from codex_forge.artifact.places import place_of
-from codex_forge.errors import ForgeError, InputError, TryAgain
+from codex_forge.errors import ForgeError, NotFound, TryAgain
 from codex_forge.stopping import stop
 from codex_forge.storage import Store
+from codex_forge.storage.faults import seconds_from
 
 log = logging.getLogger("codex_forge")
 
@@ -34,7 +35,7 @@ LEASE_VARIABLE = "CODEX_FORGE_LEASE_SECONDS"
 _SECONDS = 60.0
 _RENEWALS = 4
 _LONG_GONE = 20
-"""Lease times after which a lease is stale by anybody's clock."""
+"""Lease times after which what its holder left may be tidied away."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,10 @@ class Holder:
             process_start=_start_of(os.getpid()),
             machine=_machine(),
             job=_job(),
-            restarts=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+            restarts=_number(os.environ.get("SLURM_RESTART_COUNT", "")),
             since=now,
             renewed=now,
-            seconds=float(os.environ.get(LEASE_VARIABLE, _SECONDS)),
+            seconds=seconds_from(LEASE_VARIABLE, _SECONDS, least=0.1),
         )
 
     @classmethod
@@ -102,9 +103,12 @@ class Holder:
         if self.ended:
             return True
         if self.machine and self.machine == other.machine:
-            return _start_of(self.process) != self.process_start
-        if self.job and self.job == other.job and self.restarts < other.restarts:
-            return True
+            return not _is_alive(self.process, self.process_start)
+        return bool(self.job) and self.job == other.job and self.restarts < other.restarts
+
+    @property
+    def is_long_over(self) -> bool:
+        """Whether its lease seems to be over many times; clocks differ, so only for tidying."""
         age = (datetime.now(UTC) - datetime.fromisoformat(self.renewed)).total_seconds()
         return age > _LONG_GONE * self.seconds
 
@@ -142,11 +146,12 @@ class Lease:
             TryAgain: somebody has; says who.
         """
         tokens = lease_tokens(self._store, self._folder, self._slot)
-        if tokens and max(tokens) > self.token:
-            raise self._lost(max(tokens))
-        data = _read(self._store, self.path) if self.token in tokens else None
+        newest = max(tokens, default=0)
+        if newest != self.token:
+            raise self._lost(newest)
+        data = read_lease(self._store, self.path)
         found = Holder.parse(data) if data is not None else None
-        if found is not None and found.owner != self._holder.owner:
+        if data is None or (found is not None and found.owner != self._holder.owner):
             raise self._lost(self.token)
 
     def release(self, exit_code: int, said: str = "") -> None:
@@ -180,7 +185,7 @@ class Lease:
         return TryAgain(
             f"another process has taken over: {holder or 'unknown'}",
             where=self._store.url(self._slot),
-            do="leave it to that one",
+            do="the next run finds what that one made",
         )
 
     def _renew(self) -> None:
@@ -207,7 +212,7 @@ def acquire(store: Store, folder: str, slot: str) -> Lease:
         tokens = lease_tokens(store, folder, slot)
         last = max(tokens, default=0)
         me = Holder.this_process()
-        data = _read(store, lease_path(slot, last)) if last else None
+        data = read_lease(store, lease_path(slot, last)) if last else None
         if data is not None:
             holder = Holder.parse(data)
             if not (holder is not None and holder.is_gone(me)) and not watch.is_stale(data, holder):
@@ -232,11 +237,13 @@ def acquire(store: Store, folder: str, slot: str) -> Lease:
 def is_free(store: Store, folder: str, slot: str) -> bool:
     """Whether a slot has no writer, as far as can be told without watching."""
     tokens = lease_tokens(store, folder, slot)
-    data = _read(store, lease_path(slot, max(tokens))) if tokens else None
+    data = read_lease(store, lease_path(slot, max(tokens))) if tokens else None
     if data is None:
         return True
     holder = Holder.parse(data)
-    return holder is not None and holder.is_gone(Holder.this_process())
+    if holder is None:  # half written
+        return False
+    return holder.is_gone(Holder.this_process()) or holder.is_long_over
 
 
 class _Watch:
@@ -256,7 +263,7 @@ class _Watch:
             if holder:
                 log.info("  held by %s; watching whether it is alive", holder)
         self.is_alive = data != self._first
-        stop.check()
+        stop.demand()
         return not self.is_alive and time.monotonic() - self._since > self._seconds
 
     @property
@@ -287,13 +294,11 @@ def _version_tokens(store: Store, folder: str, slot: str) -> list[int]:
     return [place.token for place in places if place and place.slot == slot and place.version]
 
 
-def _read(store: Store, path: str) -> bytes | None:
+def read_lease(store: Store, path: str) -> bytes | None:
     """The lease object, or None when its holder's successor has removed it meanwhile."""
     try:
         return store.read(path)
-    except InputError:
-        if store.exists(path):
-            raise
+    except NotFound:
         return None
 
 
@@ -311,7 +316,11 @@ def _job() -> str:
             if array
             else (f"Slurm job {number}")
         )
-    return f"pod {env['HOSTNAME']}" if "KUBERNETES_SERVICE_HOST" in env else ""
+    return f"pod {socket.gethostname()}" if "KUBERNETES_SERVICE_HOST" in env else ""
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdigit() else 0
 
 
 def _machine() -> str:
@@ -323,11 +332,25 @@ def _machine() -> str:
         return ""
 
 
+def _is_alive(process: int, start: str) -> bool:
+    """Whether a process of this machine still runs; one that cannot be looked at does."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it belongs to somebody else
+        return True
+    return _start_of(process) in ("?", start)
+
+
 def _start_of(process: int) -> str:
-    """When a process of this machine started, in clock ticks since boot; empty when it is gone."""
+    """When a process of this machine started, in clock ticks since boot.
+
+    Empty when it is over and waits to be collected, `?` when that cannot be seen.
+    """
     try:
         text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
+        return "?"
     fields = text.rpartition(")")[2].split()
     return "" if fields[0] in ("Z", "X") else fields[19]

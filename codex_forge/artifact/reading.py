@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from codex_forge.artifact.manifest import (
@@ -12,9 +13,16 @@ from codex_forge.artifact.manifest import (
     digest_of,
     hash_file,
 )
-from codex_forge.artifact.places import Version, newest_of, stored_path, versions, whole_of
-from codex_forge.errors import InputError
-from codex_forge.storage import Store
+from codex_forge.artifact.places import (
+    MANIFEST,
+    Version,
+    newest_of,
+    stored_path,
+    versions,
+    whole_of,
+)
+from codex_forge.errors import InputError, NotFound, TryAgain
+from codex_forge.storage import Store, faults
 
 _COPIES = 3
 """Attempts at a true copy of a remote file."""
@@ -30,6 +38,7 @@ class Artifact:
         self._files = {entry.path: entry for m in self.manifests for entry in m.files}
         self._stored = {e.path: stored_path(v, e) for v in found for e in v.manifest.files}
         self._version = found[0].folder
+        self._manifests = [f"{version.folder}/{MANIFEST}" for version in found]
         self._checked: set[str] = set()
 
     @property
@@ -109,14 +118,18 @@ class Artifact:
         """Make `local` hold what the manifest promises; a copy that was damaged is made again."""
         found = "missing"
         for _ in range(_COPIES):
-            if not self._store.is_local and not local.exists():
-                self._store.get(stored, local)
-            found = hash_file(local) if local.exists() else "missing"
+            with suppress(NotFound), faults(self._store.url(stored)):
+                if not self._store.is_local and not local.exists():
+                    self._store.get(stored, local)
+                found = "missing"
+                found = hash_file(local)
             if found == entry.sha256:
                 return
             if self._store.is_local:
                 break
             local.unlink(missing_ok=True)
+        if not all(self._store.exists(path) for path in self._manifests):
+            raise TryAgain("was replaced while it was read", where=self.url, do="run again")
         raise InputError(
             f"{entry.path} is not what the manifest promises "
             f"(sha256 {entry.sha256[:12]}, found {found[:12]})",

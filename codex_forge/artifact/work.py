@@ -12,7 +12,7 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -21,14 +21,16 @@ from typing import NamedTuple, TypeVar
 from codex_forge.artifact.lease import Lease
 from codex_forge.artifact.manifest import FileEntry, hash_file, hash_json
 from codex_forge.artifact.uploads import Uploads
-from codex_forge.errors import InputError
-from codex_forge.storage import Store
+from codex_forge.errors import Damaged, NotFound
+from codex_forge.storage import Store, faults
 
 log = logging.getLogger("codex_forge")
 
 T = TypeVar("T")
 
 _COMMIT = "commit.json"
+_COPIES = 3
+"""Attempts at a true copy of a remote file."""
 _BLOCK = re.compile(r"(\d{6})-(\d+)-([0-9a-f]{64})\.(\w+)")
 _CHECKPOINT = re.compile(r"step-(\d{8})-v(\d+)(?:-[0-9a-f]{8})?")
 
@@ -54,13 +56,14 @@ class Work:
         size: int,
         make: Callable[[Path, Sequence[T]], None],
         suffix: str,
-    ) -> Iterator[Block]:
+    ) -> Generator[Block, None, None]:
         """Do a stage of the work in blocks of `size` items; what is committed is not redone.
 
         Args:
             stage: names the stage; the size is part of the name, as blocks of two sizes differ.
             items: all items, in an order that follows from the recipe.
-            size: items in a block; a job that is killed repeats at most one.
+            size: items in a block; a job that is killed repeats the one that it was at, and the
+                one before when that is not uploaded yet.
             make: writes the block of some items to a path.
             suffix: of the block's file, such as `.jsonl`.
 
@@ -84,8 +87,9 @@ class Work:
                 local = scratch / f"{number:06d}{suffix}"
                 make(local, items[start : start + size])
                 block = Block(blocks.entry(number, local), local)
-                yield block
                 uploads.submit(partial(blocks.put, block))
+                yield block
+                uploads.submit(local.unlink)
             uploads.finish()
         if done:
             log.info("  %s: %d blocks were there already", stage, done)
@@ -130,11 +134,11 @@ class Blocks:
         """The block, when it is there and its content is what its name promises."""
         for name in sorted(self._names.get(number, ())):
             local = self._local(name)
-            with suppress(InputError):  # removed meanwhile
+            with suppress(NotFound), faults(self._store.url(f"{self._folder}/{name}")):
                 if not self._store.is_local:
                     self._store.get(f"{self._folder}/{name}", local)
                 found = _BLOCK.fullmatch(name)
-                if found and local.exists() and hash_file(local) == found[3]:
+                if found and hash_file(local) == found[3]:
                     return Block(self._entry(name), local)
             log.warning("  a damaged block is made again: %s", self._store.url(self._folder))
         return None
@@ -145,9 +149,8 @@ class Blocks:
         return self._entry(f"{number:06d}-{local.stat().st_size}-{hash_file(local)}.{suffix}")
 
     def put(self, block: Block) -> None:
-        """Commit a block; its local file is removed."""
+        """Commit a block."""
         self._store.put(block.local, f"{self._slot}/{block.entry.stored}")
-        block.local.unlink()
 
     def forget(self, block: Block) -> None:
         """Remove the local copy of a block that `get` gave."""
@@ -232,7 +235,7 @@ class Checkpoints:
                 target = local / checkpoint.folder.rpartition("/")[2]
                 try:
                     self.fetch(checkpoint, target)
-                except InputError as error:
+                except (NotFound, Damaged) as error:
                     log.warning("  passing over a checkpoint: %s", error)
                 else:
                     return checkpoint, target
@@ -242,14 +245,16 @@ class Checkpoints:
         """Copy a checkpoint to a folder.
 
         Raises:
-            InputError: a file of it is missing or damaged, or its commit cannot be read.
+            NotFound: a file of it is missing.
+            Damaged: a file of it, or its commit, is not what was written.
         """
-        where = self._store.url(checkpoint.folder)
         for name, (size, sha256) in self._commit_of(checkpoint).items():
-            path = local / name
-            self._store.get(f"{checkpoint.folder}/{name}", path)
-            if path.stat().st_size != size or hash_file(path) != sha256:
-                raise InputError(f"{name} is damaged", where=where)
+            for _ in range(_COPIES):
+                self._store.get(f"{checkpoint.folder}/{name}", local / name)
+                if (local / name).stat().st_size == size and hash_file(local / name) == sha256:
+                    break
+            else:
+                raise Damaged(f"{name} is damaged", where=self._store.url(checkpoint.folder))
 
     def _commit_of(self, checkpoint: Checkpoint) -> dict[str, tuple[int, str]]:
         path = f"{checkpoint.folder}/{_COMMIT}"
@@ -260,9 +265,9 @@ class Checkpoints:
             files = {str(n): (int(s), str(h)) for n, (s, h) in tree["files"].items()}
             told = (int(tree["step"]), int(tree["token"]))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError("its commit is damaged", where=self._store.url(path)) from error
+            raise Damaged("its commit is damaged", where=self._store.url(path)) from error
         if told != (checkpoint.step, checkpoint.token) or not files or any(map(_leaves, files)):
-            raise InputError("its commit is of another checkpoint", where=self._store.url(path))
+            raise Damaged("its commit is of another checkpoint", where=self._store.url(path))
         return files
 
     def _rotate(self) -> None:
@@ -282,4 +287,4 @@ class Checkpoints:
 
 def _leaves(name: str) -> bool:
     """Whether a file name would lead out of the folder that it is copied to."""
-    return name.startswith("/") or ".." in PurePosixPath(name).parts
+    return name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_forge.artifact.lease import Lease, acquire, is_free
-from codex_forge.artifact.leftovers import leftovers
+from codex_forge.artifact.leftovers import clear, leftovers
 from codex_forge.artifact.manifest import (
     FORMAT,
     FileEntry,
@@ -292,8 +292,8 @@ def _check_files_are_there(
 def _tidy(store: Store, folder: str, sizes: Mapping[str, int]) -> None:
     """Remove what a writer left that was killed after its manifest; failing is no matter."""
     with suppress(ForgeError):
-        for item in leftovers(store, folder, sizes):
-            store.delete(item.path)
+        for slot in leftovers(store, folder, sizes):
+            clear(store, folder, slot)
 
 
 def is_whole(store: Store, recipe: Recipe) -> bool:

@@ -28,6 +28,8 @@ def _refuse_secret(url: str) -> None:
     scheme, _, rest = url.partition("://")
     # A secret may hold `/`: then what looks like the bucket is `KEY:SECR`.
     host = rest.split("/", 1)[0]
+    if re.search(r"[?&](x-amz-|awsaccesskeyid=|signature=|sig=|token=)", url, re.IGNORECASE):
+        raise ValueError("a signed URL is a secret; give the plain one and credentials apart")
     port = scheme in ("http", "https") and host.rpartition(":")[2].isdigit()
     if "@" in host or (":" in host and not port and not host.startswith("arn:")):
         raise ValueError("credentials do not belong in a URL; set AWS_ACCESS_KEY_ID and so on")

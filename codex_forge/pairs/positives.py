@@ -7,6 +7,7 @@ by all expected topics of the question.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,8 +49,8 @@ class Judge:
             write_jsonl(path, progress(covered, "chunks matched", len(block)))
 
         position = 0
-        for block in work.in_blocks("topics", corpus.chunks, _BLOCK, make, ".jsonl"):
-            for line in read_jsonl(block.local):
+        with closing(work.in_blocks("topics", corpus.chunks, _BLOCK, make, ".jsonl")) as blocks:
+            for line in (line for block in blocks for line in read_jsonl(block.local)):
                 for topic in line["topics"]:
                     self._positions[topic].append(position)
                 position += 1

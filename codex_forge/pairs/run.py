@@ -6,6 +6,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -223,8 +224,10 @@ class PairsMaker:
             guard = ({_STOPPED: self._miner.stopped - before} for _ in range(1))
             write_jsonl(path, chain(pairs, guard))
 
-        blocks = self._draft.work.in_blocks(part, queries, _BLOCK, make, ".jsonl")
-        with self._draft.path(f"pairs-{part}.jsonl").open("wb") as whole:
+        with (
+            closing(self._draft.work.in_blocks(part, queries, _BLOCK, make, ".jsonl")) as blocks,
+            self._draft.path(f"pairs-{part}.jsonl").open("wb") as whole,
+        ):
             for block in blocks:
                 with block.local.open("rb") as lines:
                     for line in lines:

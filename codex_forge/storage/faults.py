@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
-from codex_forge.errors import ForgeError, InputError, StorageDown, TryAgain
+from codex_forge.errors import ConfigError, ForgeError, InputError, NotFound, StorageDown, TryAgain
 from codex_forge.stopping import stop
 
 log = logging.getLogger("codex_forge")
@@ -38,6 +39,24 @@ _CREDENTIALS = (
 )
 
 
+def seconds_from(variable: str, default: float, least: float = 0.0) -> float:
+    """A number of seconds that the environment may set.
+
+    Raises:
+        ConfigError: it is no number, or below `least`.
+    """
+    text = os.environ.get(variable, "")
+    try:
+        seconds = float(text) if text else default
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= least or math.isinf(seconds):
+        raise ConfigError(
+            f"{text!r} is no number of seconds", where=variable, do=f"give {least:g} or more"
+        )
+    return seconds
+
+
 def patiently(action: Callable[[], T], url: str, patience: float | None = None) -> T:
     """Do it, again and again with growing random pauses while the storage does not answer.
 
@@ -50,7 +69,7 @@ def patiently(action: Callable[[], T], url: str, patience: float | None = None) 
         StorageDown: it still does not answer.
         ForgeError: it answered with what no second attempt heals.
     """
-    most = float(os.environ.get(PATIENCE_VARIABLE, _PATIENCE)) if patience is None else patience
+    most = seconds_from(PATIENCE_VARIABLE, _PATIENCE) if patience is None else patience
 
     def enough(state: RetryCallState) -> bool:
         waited = state.seconds_since_start or 0.0
@@ -85,7 +104,7 @@ def faults(url: str) -> Iterator[None]:
     except FileNotFoundError as error:
         if heals(error):
             raise _of_os(error, url) from error
-        raise InputError("not found", where=url, do="check the path, and the bucket") from error
+        raise NotFound("not found", where=url, do="check the path, and the bucket") from error
     except OSError as error:
         raise _of_os(error, url) from error
     except Exception as error:

@@ -174,24 +174,24 @@ class Store:
 
         self._do(path, attempt)
 
-    def debris(self) -> Sequence[tuple[str, float]]:
+    def debris(self, folder: str = "") -> Sequence[tuple[str, float]]:
         """What cut-off writers left that is no object: (name for people, seconds since then)."""
         if self.is_local:
             now = time.time()
-            files = self._do("", lambda url: list(_files(Path(url))))
+            files = self._do(folder, lambda url: list(_files(Path(url))))
             parts = ((path, facts) for path, facts in files if _is_part(path))
             return sorted((str(path), now - facts.st_mtime) for path, facts in parts)
-        found = self._do("", lambda _: self._uploads())
+        found = self._do(folder, self._uploads)
         return [(f"{key} (unfinished upload {upload})", age) for key, upload, age in found]
 
-    def sweep(self, older_than: float) -> int:
+    def sweep(self, older_than: float, folder: str = "") -> int:
         """Remove debris older than so many seconds; returns how much."""
         if self.is_local:
-            old = [name for name, age in self.debris() if age > older_than]
+            old = [name for name, age in self.debris(folder) if age > older_than]
             for name in old:
                 Path(name).unlink(missing_ok=True)
             return len(old)
-        uploads = [u for u in self._do("", lambda _: self._uploads()) if u[2] > older_than]
+        uploads = [u for u in self._do(folder, self._uploads) if u[2] > older_than]
         for key, upload, _ in uploads:
             bucket, _, path = key.partition("/")
             self._do("", self._abort(bucket, path, upload))
@@ -202,9 +202,9 @@ class Store:
             "abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload
         )
 
-    def _uploads(self) -> Sequence[tuple[str, str, float]]:
-        """Unfinished multipart uploads below the root: (bucket/key, upload id, age in seconds)."""
-        bucket, _, prefix = self.root.split("://", 1)[1].partition("/")
+    def _uploads(self, url: str) -> Sequence[tuple[str, str, float]]:
+        """Unfinished multipart uploads below a folder: (bucket/key, upload id, age in seconds)."""
+        bucket, _, prefix = url.split("://", 1)[1].partition("/")
         place = f"{prefix}/" if prefix else ""  # not those of a store whose name begins alike
         answer = self._fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=place)
         now = time.time()
@@ -358,10 +358,21 @@ def _open_new(target: Path, data: bytes) -> bool:
 def _temporary(target: Path) -> tuple[int, str]:
     """A new hidden file beside `target`, whose folder another process may remove meanwhile."""
     for _ in range(20):
-        target.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
+            _make_folder(target.parent)
             return tempfile.mkstemp(prefix=".", suffix=_PART, dir=target.parent)
     raise FileNotFoundError(errno.ENOENT, "its folder vanishes again and again", str(target))
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it; `mkdir` raises when one vanishes just then."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        for above in (folder, *folder.parents):
+            if above.exists() and not above.is_dir():
+                raise
+        raise FileNotFoundError(errno.ENOENT, "it vanished again", str(folder)) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from codex_forge.errors import EXIT_TRY_AGAIN, TryAgain
-from codex_forge.stopping import SIGNALS
+from codex_forge.stopping import SIGNALS, stop
 
 
 def world_size() -> int:
@@ -35,12 +35,12 @@ def connect() -> None:
     """
     if world_size() == 1:
         return
-    import torch
-    from torch import distributed
+    with _leaving_on_a_signal():
+        import torch
+        from torch import distributed
 
-    if not distributed.is_initialized():
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        with _leaving_on_a_signal():
+        if not distributed.is_initialized():
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             distributed.init_process_group(backend)
 
 
@@ -64,6 +64,7 @@ def _leaving_on_a_signal() -> Iterator[None]:
     watcher = threading.Thread(target=watch, name="ranks", daemon=True)
     watcher.start()
     try:
+        stop.demand()
         yield
     finally:
         signal.set_wakeup_fd(before)
@@ -118,7 +119,12 @@ def from_all(value: Any) -> list[Any]:
 def is_lost_peer(error: BaseException) -> bool:
     """Whether an error of torch says that another rank has gone away."""
     text = str(error).lower()
-    signs = ("connection closed by peer", "connection reset by peer", "connection refused")
+    signs = (
+        "connection closed by peer",
+        "connection reset by peer",
+        "connection refused",
+        "timed out waiting",
+    )
     return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
 
 

@@ -104,6 +104,8 @@ class ResumableTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
         Raises:
             Preempted: this rank or another was asked to stop; the checkpoint is stored.
         """
+        if any(ranks.any_of(stop.requested)):
+            raise Preempted("stopped before the first step")
         if checkpoint is None:
             self.train()
         elif self._go_on_from(checkpoint):

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from codex_forge.artifact import Artifact, Checkpoints, Draft, Recipe
-from codex_forge.errors import ForgeError, GateNotMet, InputError
+from codex_forge.errors import (
+    Damaged,
+    ForgeError,
+    GateNotMet,
+    InputError,
+    NotFound,
+    Preempted,
+    TryAgain,
+)
 from codex_forge.job import Job
 from codex_forge.model.locate import locate
 from codex_forge.stopping import stop
@@ -75,6 +83,8 @@ def _train_together(job: Job, recipe: Recipe, pairs: Artifact, base: Path) -> No
     ranks.connect()
     try:
         start = _begin_together(job, recipe)
+        if any(ranks.any_of(stop.requested)):
+            raise Preempted("stopped before the first step")
         if start is not None:
             _train(job, pairs, base, start)
     except RuntimeError as error:
@@ -94,7 +104,7 @@ def _begin_together(job: Job, recipe: Recipe) -> _Start | None:
         found = None
         if isinstance(state, Draft):
             found = _checkpoints(job, state).latest(job.scratch / "resume")
-    except ForgeError as error:
+    except (ForgeError, Preempted) as error:
         ranks.from_first({"exit_code": error.exit_code, "said": str(error)})
         raise
     if not isinstance(state, Draft):
@@ -115,7 +125,10 @@ def _follow(job: Job, told: dict[str, Any]) -> _Start | None:
     if told["found"] is None:
         return _Start(None, None)
     local = job.scratch / "resume"
-    Checkpoints(job.store, told["checkpoints"], None, 1).fetch(told["found"], local)
+    try:
+        Checkpoints(job.store, told["checkpoints"], None, 1).fetch(told["found"], local)
+    except (NotFound, Damaged) as error:  # rank 0 has read it; it will choose again
+        raise TryAgain(error.what, where=error.where, do="start all ranks again") from error
     return _Start(None, local)
 
 
