@@ -138,7 +138,8 @@ class Door:
                 with stop.held():
                     job.close(exit_code_of(error), str(error))
                 raise
-            job.close(EXIT_DONE)
+            with stop.held():
+                job.close(EXIT_DONE)
         log.info("%s: %.1f s", self.mode, time.monotonic() - started)
 
     def _shard(self, shards: int) -> int:
@@ -211,12 +212,16 @@ def scratch_folder(mode: str) -> Iterator[Path]:
         with suppress(OSError), left.open("rb") as handle:  # in use, or another user's
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left.parent, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{mode}-") as folder:
-        part = Path(folder) / f"{_LOCK}-"
+    folder = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{mode}-"))
+    try:
+        part = folder / f"{_LOCK}-"
         with part.open("wb") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            part.rename(Path(folder) / _LOCK)
-            yield Path(folder)
+            part.rename(folder / _LOCK)
+            yield folder
+    finally:
+        with stop.held():  # a signal that comes now would leave half of it
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def guarded(work: Callable[[], None]) -> int:
