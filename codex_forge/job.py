@@ -283,6 +283,8 @@ def _log_to_stderr() -> None:
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False
+    # What the S3 client left unfinished when its connection broke; the error itself is raised.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 def _exit_codes() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from codex_forge.model.encoder import load_base
 from codex_forge.model.locate import locate
 from codex_forge.storage import Store
 from codex_forge.train import checkpoints
+from codex_forge.train.batches import LengthGroupedBatches
 from codex_forge.train.checkpoints import Keeper
 from codex_forge.train.history import History
 from codex_forge.train.resumable import ResumableTrainer
@@ -127,3 +129,20 @@ def test_the_random_generators_are_restored() -> None:
     np.random.randn()
     checkpoints.restore_random_state(state)
     assert [random.random(), float(np.random.rand()), float(torch.rand(1))] == drawn
+
+
+def test_ranks_resume_in_the_order_of_their_epoch(tmp_path: Path) -> None:
+    """Behind two wrappers, as on a resume with several ranks, the library finds no `set_epoch`."""
+    from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
+
+    trainer = trainer_of(config_of(tmp_path), tmp_path, None)
+    ours = trainer.get_train_dataloader().batch_sampler
+    while not isinstance(ours, LengthGroupedBatches):
+        ours = ours.batch_sampler
+    shard = BatchSamplerShard(ours, num_processes=2, process_index=1)
+    loader = SimpleNamespace(batch_sampler=SkipBatchSampler(shard, skip_batches=1))
+    first = list(loader.batch_sampler)
+    state = SimpleNamespace(epoch=1.5)
+    trainer.pace.on_epoch_begin(trainer.args, state, trainer.control, train_dataloader=loader)
+    assert ours.epoch == 1
+    assert list(loader.batch_sampler) != first

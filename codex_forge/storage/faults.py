@@ -73,7 +73,9 @@ def patiently(action: Callable[[], T], url: str, patience: float | None = None) 
 
     def enough(state: RetryCallState) -> bool:
         waited = state.seconds_since_start or 0.0
-        return waited >= most or stop.seconds_ago > _PATIENCE_WHEN_STOPPED
+        # A single attempt that hangs may take longer than the patience: one more is always due.
+        tired = waited >= most and (most == 0 or state.attempt_number > 1)
+        return tired or stop.seconds_ago > _PATIENCE_WHEN_STOPPED
 
     def attempt() -> T:
         with faults(url):

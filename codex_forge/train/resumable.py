@@ -24,6 +24,7 @@ from codex_forge.train import checkpoints, ranks
 from codex_forge.train.history import History
 
 _SECONDS_IN_MINUTE = 60
+_ROUNDING = 1e-6
 
 
 class _EvaluationCut(Exception):
@@ -38,6 +39,15 @@ class Pace(TrainerCallback):  # type: ignore[misc]
         self._config, self._keeper = config, keeper
         self._saved = time.monotonic()
         self.stopping = False
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Tell the batches their epoch; the library stops one wrapper short of them on a resume."""
+        batches = given["train_dataloader"].batch_sampler
+        while not hasattr(batches, "set_epoch"):
+            batches = batches.batch_sampler
+        batches.set_epoch(math.floor(state.epoch + _ROUNDING))
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
