@@ -69,7 +69,7 @@ class Stop:
 
     def demand(self) -> None:
         """Raise `Preempted` when a signal came, held back or not: the work is in a safe place."""
-        if self.requested:
+        if self.requested and not self._over:
             raise Preempted(f"stopped by {self.name}")
 
     @contextmanager

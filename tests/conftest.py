@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from codex_forge.stopping import SIGNALS
+from codex_forge.stopping import SIGNALS, stop
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -86,6 +86,8 @@ def _signals() -> Iterator[None]:
     """A job that runs within a test ends with its signals ignored, which children would inherit."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     yield
+    if stop.requested:
+        stop.listen()  # forget it
     for number, handler in before.items():
         signal.signal(number, handler)
 

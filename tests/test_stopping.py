@@ -315,6 +315,8 @@ def test_a_job_that_is_stopped_as_it_starts_may_be_started_again(
         time.sleep(delay)
         child.send_signal(number)
         _, said = child.communicate(timeout=30)
+        if child.returncode == 0:
+            break  # a fast machine: it was done before the signal came
         codes.append(child.returncode)
         assert child.returncode in (EXIT_TRY_AGAIN, -number), (delay, said)
         assert "Traceback" not in said, (delay, said)
