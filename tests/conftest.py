@@ -81,14 +81,24 @@ def corpus(tmp_path: Path) -> Corpus:
     return sample_corpus(tmp_path / "corpus")
 
 
+_HANDLERS = {number: signal.getsignal(number) for number in SIGNALS}
+
+
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """A job that runs within a test ends with its signals ignored, which children would inherit."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    """A job that runs within a test ends with its signals ignored, which children would inherit.
+
+    Fixtures of whole modules run jobs as well, before this one: so it restores first, too.
+    """
+    _restore_signals()
     yield
+    _restore_signals()
+
+
+def _restore_signals() -> None:
     if stop.requested:
         stop.listen()  # forget it
-    for number, handler in before.items():
+    for number, handler in _HANDLERS.items():
         signal.signal(number, handler)
 
 
