@@ -136,3 +136,13 @@ def test_heavy_repetition_does_not_hang() -> None:
         assert len(batches) == len(sampler) == 313
         assert _no_text_twice(rows, batches)
     assert time.monotonic() - started < 60
+
+
+def test_an_epoch_has_as_many_batches_as_it_says_although_texts_repeat() -> None:
+    """A run that resumes tells its epoch by the number of steps."""
+    rows = [{"anchor": f"a{i}", "positive": f"p{i % 5}"} for i in range(64)]
+    for epoch in range(4):
+        sampler, batches = _batches(rows, 4, epoch=epoch, drop_last=True)
+        assert len(batches) == len(sampler) == 16
+        assert all(len(batch) == 4 for batch in batches)
+        assert _no_text_twice(rows, batches)

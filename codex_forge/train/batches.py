@@ -8,7 +8,7 @@ still mix the data, and the batches themselves are shuffled.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import cycle, islice
 from typing import Any
 
 import torch
@@ -50,6 +50,10 @@ class LengthGroupedBatches(DefaultBatchSampler):  # type: ignore[misc]
             rest = self._remainder([left[i] for i in mixed])
             # The trainer counts on len(self); rows over that number repeat texts and wait an epoch.
             batches.extend(islice(rest, len(self) - len(batches)))
+        elif batches:
+            # Rows that repeat texts fill no batch. The trainer tells by the number of steps where
+            # it is when it resumes, so every epoch must have as many: some batches come twice.
+            batches.extend(islice(cycle(list(batches)), max(0, len(self) - len(batches))))
         for i in torch.randperm(len(batches), generator=generator).tolist():
             yield batches[i]
 
