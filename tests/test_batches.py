@@ -110,8 +110,10 @@ def test_no_text_is_twice_in_a_batch(
     sampler, batches = _batches(rows, size, epoch=epoch, drop_last=drop_last)
     assert _no_text_twice(rows, batches)
     assert all(0 < len(batch) <= size for batch in batches)
-    assert max(Counter(row for batch in batches for row in batch).values(), default=1) == 1
-    assert len(batches) <= len(sampler) if drop_last else len(batches) == len(sampler)
+    if not drop_last:  # else whole batches may come twice
+        assert max(Counter(row for batch in batches for row in batch).values(), default=1) == 1
+    # None at all when no batch can be filled.
+    assert len(batches) == len(sampler) or (drop_last and not batches)
 
 
 def test_full_batches_come_before_the_remains_of_repeated_texts() -> None:
