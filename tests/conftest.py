@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from codex_forge.stopping import SIGNALS, stop
+from codex_forge.storage import Store
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -139,3 +140,42 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     with s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+@pytest.fixture
+def bucket(
+    request: pytest.FixtureRequest, s3: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[str]:
+    """The URL of an empty store on the S3 server; each test file has a bucket of its own."""
+    from s3fs import S3FileSystem
+
+    from tests.servers.s3 import make_bucket
+
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    S3FileSystem.clear_instance_cache()
+    yield f"s3://{make_bucket(s3, request.path.stem.replace('_', '-'))}/{tmp_path.name}"
+    S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Store:
+    """An empty store in a folder."""
+    return Store(str(tmp_path / "store"))
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest) -> Store:
+    """An empty store of each sort."""
+    if request.param == "s3":
+        return Store(request.getfixturevalue("bucket"))
+    found: Store = request.getfixturevalue("local")
+    return found
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """An empty folder for copies of remote files."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    return folder

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from s3fs import S3FileSystem
 
 from codex_forge.artifact import (
     Artifact,
@@ -34,41 +33,10 @@ from codex_forge.storage import Store
 from codex_forge.storage.faults import PATIENCE_VARIABLE
 from tests.conftest import ROOT
 from tests.kill import killed_at
-from tests.servers.s3 import S3Server, make_bucket
 
-BUCKET = "artifact-tests"
 CORPUS = Input("file", "c.jsonl", "f" * 64, "d" * 64)
 SETTINGS = {"seed": 7, "train": {"epochs": 1.0, "phases": ["easy", "hard"]}}
 FILES = {"a.txt": "alpha", "model/b.bin": "beta", "model/deep/c.txt": "gamma"}
-
-
-@pytest.fixture
-def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty store on the S3 server."""
-    for name, value in s3.environment().items():
-        monkeypatch.setenv(name, value)
-    S3FileSystem.clear_instance_cache()
-    yield f"s3://{make_bucket(s3, BUCKET)}/{tmp_path.name}"
-    S3FileSystem.clear_instance_cache()
-
-
-@pytest.fixture(params=["local", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "s3":
-        return Store(request.getfixturevalue("bucket"))
-    return Store(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    folder = tmp_path / "cache"
-    folder.mkdir()
-    return folder
 
 
 def recipe(

@@ -38,9 +38,8 @@ from codex_forge.storage import store as store_module
 from codex_forge.storage.faults import PATIENCE_VARIABLE
 from tests.conftest import ROOT
 from tests.servers.fault_proxy import Fault, fault_proxy
-from tests.servers.s3 import S3Server, make_bucket
+from tests.servers.s3 import S3Server
 
-BUCKET = "lease-tests"
 SLOT = "train/small"
 CONTENDERS = 8
 
@@ -51,35 +50,6 @@ def _no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("SLURM_", "KUBERNETES_")):
             monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty store on the S3 server."""
-    for name, value in s3.environment().items():
-        monkeypatch.setenv(name, value)
-    S3FileSystem.clear_instance_cache()
-    yield f"s3://{make_bucket(s3, BUCKET)}/{tmp_path.name}"
-    S3FileSystem.clear_instance_cache()
-
-
-@pytest.fixture(params=["local", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "s3":
-        return Store(request.getfixturevalue("bucket"))
-    return Store(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    folder = tmp_path / "cache"
-    folder.mkdir()
-    return folder
 
 
 @pytest.fixture

@@ -19,42 +19,12 @@ from codex_forge.errors import InputError, TryAgain
 from codex_forge.storage import Store
 from tests.kill import killed_at
 from tests.servers.fault_proxy import Fault, fault_proxy
-from tests.servers.s3 import S3Server, make_bucket
+from tests.servers.s3 import S3Server
 
-BUCKET = "work-tests"
 SLOT = "train/small"
 CHECKPOINTS = f"{SLOT}/checkpoints/recipe"
 
 Files = Mapping[str, bytes]
-
-
-@pytest.fixture
-def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty store on the S3 server."""
-    for name, value in s3.environment().items():
-        monkeypatch.setenv(name, value)
-    S3FileSystem.clear_instance_cache()
-    yield f"s3://{make_bucket(s3, BUCKET)}/{tmp_path.name}"
-    S3FileSystem.clear_instance_cache()
-
-
-@pytest.fixture(params=["local", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "s3":
-        return Store(request.getfixturevalue("bucket"))
-    return Store(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    folder = tmp_path / "cache"
-    folder.mkdir()
-    return folder
 
 
 @pytest.fixture
