@@ -27,7 +27,7 @@ from codex_forge.config import load_config
 from codex_forge.model.encoder import load_base
 from codex_forge.model.locate import locate
 from codex_forge.storage import Store
-from codex_forge.train.checkpoints import Keeper
+from codex_forge.train.checkpoints import keeping
 from codex_forge.train.data import as_dataset
 from codex_forge.train.history import History
 from codex_forge.train.objectives import make_loss
@@ -70,7 +70,7 @@ def main() -> None:
     def ours(scratch: Path, url: str) -> None:
         draft = begin(Store(url), Recipe("train", "bench", {}, {}), scratch, force=True)
         assert isinstance(draft, Draft)
-        with Keeper(draft.work.checkpoints(2)) as keeper:
+        with keeping(draft.work.checkpoints(2)) as keeper:
             trainer = make_trainer(
                 config,
                 load_base(base, config.model),

@@ -18,7 +18,7 @@ from codex_forge.model.locate import locate
 from codex_forge.storage import Store
 from codex_forge.train import checkpoints
 from codex_forge.train.batches import LengthGroupedBatches
-from codex_forge.train.checkpoints import Keeper
+from codex_forge.train.checkpoints import Keeper, keeping
 from codex_forge.train.history import History
 from codex_forge.train.resumable import ResumableTrainer
 from codex_forge.train.trainer import make_trainer
@@ -78,7 +78,7 @@ def test_the_rest_of_a_run_is_the_same_bit_for_bit(
 ) -> None:
     config = config_of(tmp_path, **train)
     draft = draft_of(tmp_path)
-    with Keeper(draft.work.checkpoints(9)) as keeper:
+    with keeping(draft.work.checkpoints(9)) as keeper:
         whole = trainer_of(config, tmp_path / "whole", keeper)
         whole.run(None)
     store = draft.work.checkpoints(9)
@@ -103,7 +103,7 @@ def without_times(history: History) -> list[dict[str, float]]:
 def test_a_run_that_was_stopped_before_its_evaluation_makes_up_for_it(tmp_path: Path) -> None:
     config = config_of(tmp_path, epochs=1)
     draft = draft_of(tmp_path)
-    with Keeper(draft.work.checkpoints(9)) as keeper:
+    with keeping(draft.work.checkpoints(9)) as keeper:
         whole = trainer_of(config, tmp_path / "whole", keeper)
         whole.run(None)
     found = draft.work.checkpoints(9).latest(tmp_path / "fetched")

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 
 
 class Uploads:
     """Runs uploads one after another in the background; use as a context manager.
 
     At most one waits while another runs, so that disk and memory stay bounded: `submit` waits
-    for the one before the last. The seconds that this cost are in `stalled`.
+    for the one before the last.
     """
 
     def __init__(self) -> None:
         """Start without a thread; the first upload starts it."""
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="upload")
         self._pending: list[Future[None]] = []
-        self.stalled = 0.0
 
     def __enter__(self) -> Uploads:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         # A job that is stopped still commits what it has finished; one that failed does not.
         self._pool.shutdown(wait=True, cancel_futures=isinstance(error, Exception))
 
@@ -56,9 +48,5 @@ class Uploads:
         self._wait(until=0)
 
     def _wait(self, until: int) -> None:
-        started = time.monotonic()
-        try:
-            while self._pending and (len(self._pending) > until or self._pending[0].done()):
-                self._pending.pop(0).result()
-        finally:
-            self.stalled += time.monotonic() - started
+        while self._pending and (len(self._pending) > until or self._pending[0].done()):
+            self._pending.pop(0).result()

@@ -13,8 +13,10 @@ import base64
 import json
 import logging
 import random
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,28 +38,12 @@ _MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "stat
 class Keeper:
     """Stores the checkpoints of a run in the background, one after another."""
 
-    def __init__(self, checkpoints: Checkpoints) -> None:
-        """Rank 0 has one."""
-        self._checkpoints, self._uploads = checkpoints, Uploads()
+    def __init__(self, checkpoints: Checkpoints, uploads: Uploads) -> None:
+        """Use `keeping`; rank 0 has one."""
+        self._checkpoints, self._uploads = checkpoints, uploads
         self.committed: int | None = None
         """Step of the last checkpoint that is on the store."""
         self.stored = 0
-
-    def __enter__(self) -> Keeper:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._uploads.__exit__(kind, error, trace)
-
-    @property
-    def stalled(self) -> float:
-        """Seconds for which training waited for uploads."""
-        return self._uploads.stalled
 
     @property
     def is_free(self) -> bool:
@@ -90,7 +76,14 @@ class Keeper:
             self.stored += 1
             log.info("  checkpoint of step %d is on the store", step)
         finally:
-            _remove(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def keeping(checkpoints: Checkpoints) -> Iterator[Keeper]:
+    """A keeper of these checkpoints, which at the end waits for what it was given."""
+    with Uploads() as uploads:
+        yield Keeper(checkpoints, uploads)
 
 
 def save_weights(folder: Path, model: torch.nn.Module, optimizer: Optimizer) -> dict[str, Any]:
@@ -177,9 +170,3 @@ def _text(state: torch.Tensor) -> str:
 
 def _tensor(text: str) -> torch.Tensor:
     return torch.from_numpy(np.frombuffer(base64.b64decode(text), dtype=np.uint8).copy())
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)

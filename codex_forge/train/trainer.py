@@ -23,7 +23,7 @@ from codex_forge.jsonl import write_json
 from codex_forge.model.encoder import load_base
 from codex_forge.stopping import stop
 from codex_forge.train.batches import LengthGroupedBatches
-from codex_forge.train.checkpoints import Keeper
+from codex_forge.train.checkpoints import Keeper, keeping
 from codex_forge.train.data import as_dataset, read_rows
 from codex_forge.train.history import History, write_history
 from codex_forge.train.objectives import make_loss
@@ -86,7 +86,7 @@ def _keeping(train: TrainConfig, draft: Draft | None) -> AbstractContextManager[
     """Rank 0's keeper of checkpoints."""
     if draft is None:
         return nullcontext()
-    return Keeper(draft.work.checkpoints(train.save_total_limit))
+    return keeping(draft.work.checkpoints(train.save_total_limit))
 
 
 @contextmanager
