@@ -94,8 +94,9 @@ class Job:
 
     def close(self, exit_code: int, said: str = "") -> None:
         """Let go of what was begun, and leave word of how the job ended."""
-        for draft in self.drafts:
-            draft.lease.release(exit_code, said)
+        with stop.held():
+            for draft in self.drafts:
+                draft.lease.release(exit_code, said)
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,9 @@ class Door:
             try:
                 getattr(importlib.import_module(module), function)(job)
             except BaseException as error:
-                with stop.held():
-                    job.close(exit_code_of(error), str(error))
+                job.close(exit_code_of(error), str(error))
                 raise
-            with stop.held():
-                job.close(EXIT_DONE)
+            job.close(EXIT_DONE)
         log.info("%s: %.1f s", self.mode, time.monotonic() - started)
 
     def _shard(self, shards: int) -> int:

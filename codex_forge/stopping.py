@@ -7,7 +7,6 @@ must not be torn (an optimizer step, the commit of an artifact) runs inside `sto
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 import time
@@ -17,8 +16,6 @@ from types import FrameType
 from typing import Any
 
 from codex_forge.errors import Preempted
-
-log = logging.getLogger("codex_forge")
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 _AGAIN_SECONDS = 0.02
@@ -64,8 +61,8 @@ class Stop:
 
     def check(self) -> None:
         """Raise `Preempted` when a signal came and nothing holds it back."""
-        if self.requested and not self._held and not self._over:
-            raise Preempted(f"stopped by {self.name}")
+        if not self._held:
+            self.demand()
 
     def demand(self) -> None:
         """Raise `Preempted` when a signal came, held back or not: the work is in a safe place."""
