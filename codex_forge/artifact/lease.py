@@ -85,8 +85,10 @@ class Holder:
         )
 
     @classmethod
-    def parse(cls, data: bytes) -> Holder | None:
-        """What a lease object says; None when it cannot be read (half written, damaged)."""
+    def parse(cls, data: bytes | None) -> Holder | None:
+        """What a lease object says; None when it is gone or cannot be read (half written)."""
+        if data is None:
+            return None
         try:
             found = cls(**json.loads(data))
             _ = datetime.fromisoformat(found.renewed)
@@ -111,6 +113,11 @@ class Holder:
         """Whether its lease seems to be over many times; clocks differ, so only for tidying."""
         age = (datetime.now(UTC) - datetime.fromisoformat(self.renewed)).total_seconds()
         return age > _LONG_GONE * self.seconds
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has let go of its slot, as far as can be told without watching."""
+        return self.is_gone(Holder.this_process()) or self.is_long_over
 
 
 class Lease:
@@ -150,7 +157,7 @@ class Lease:
         if newest != self.token:
             raise self._lost(newest)
         data = read_lease(self._store, self.path)
-        found = Holder.parse(data) if data is not None else None
+        found = Holder.parse(data)
         if data is None or (found is not None and found.owner != self._holder.owner):
             raise self._lost(self.token)
 
@@ -241,9 +248,7 @@ def is_free(store: Store, folder: str, slot: str) -> bool:
     if data is None:
         return True
     holder = Holder.parse(data)
-    if holder is None:  # half written
-        return False
-    return holder.is_gone(Holder.this_process()) or holder.is_long_over
+    return holder is not None and holder.is_over  # one that cannot be read is half written
 
 
 class _Watch:
