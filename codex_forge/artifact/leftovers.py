@@ -10,9 +10,9 @@ from codex_forge.artifact.lease import acquire, is_free, lease_path
 from codex_forge.artifact.places import (
     MANIFEST,
     Place,
+    named_by,
     newest_of,
     place_of,
-    stored_path,
     versions,
     whole_of,
 )
@@ -56,13 +56,18 @@ def clear(store: Store, folder: str, slot: str, *, partial: bool = False) -> lis
         lease = acquire(store, folder, slot)
         try:
             found = _unneeded(store, folder, store.sizes(folder), partial, lease.token)
-            items = sorted(found.get(slot, ()), key=lambda i: (not i.path.endswith(MANIFEST), i))
-            for item in items:
-                store.delete(item.path)
+            items = found.get(slot, [])
+            remove(store, (item.path for item in items))
             return items
         finally:
             lease.abandon()
     return []
+
+
+def remove(store: Store, paths: Iterable[str]) -> None:
+    """Remove objects, manifests first, so that no version is left in pieces."""
+    for path in sorted(paths, key=lambda p: (not p.endswith(f"/{MANIFEST}"), p)):
+        store.delete(path)
 
 
 def _unneeded(
@@ -73,9 +78,7 @@ def _unneeded(
     whole = whole_of(found)
     age = max((v.manifest.generation for v in whole), default=0)
     coming = [v for v in newest_of(found) if v.manifest.generation > age]
-    kept = {v.folder: v for v in (*whole, *(() if partial and whole else coming))}
-    named = {stored_path(v, e) for v in kept.values() for e in v.manifest.files}
-    named |= {f"{version}/{MANIFEST}" for version in kept}
+    named = named_by([*whole, *(() if partial and whole else coming)])
     read = {v.folder for v in found}
     leases = _leases_to_keep(folder, sizes, mine)
     done = {v.slot: v.manifest.version for v in whole}

@@ -14,7 +14,7 @@ one with the highest token counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from codex_forge.artifact.manifest import FileEntry, Manifest
@@ -156,3 +156,9 @@ def whole_of(found: Sequence[Version]) -> list[Version]:
 def stored_path(version: Version, entry: FileEntry) -> str:
     """Path of an artifact's file in the store."""
     return f"{version.slot}/{entry.stored}" if entry.stored else f"{version.folder}/{entry.path}"
+
+
+def named_by(found: Collection[Version]) -> set[str]:
+    """Paths of all that these versions need: their files and their manifests."""
+    files = {stored_path(version, entry) for version in found for entry in version.manifest.files}
+    return files | {f"{version.folder}/{MANIFEST}" for version in found}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_forge.artifact.lease import Lease, acquire, is_free
-from codex_forge.artifact.leftovers import clear, leftovers
+from codex_forge.artifact.leftovers import clear, leftovers, remove
 from codex_forge.artifact.manifest import (
     FORMAT,
     FileEntry,
@@ -27,6 +27,7 @@ from codex_forge.artifact.places import (
     MANIFEST,
     Version,
     manifest_paths,
+    named_by,
     newest_of,
     place_of,
     slot_of,
@@ -55,7 +56,7 @@ class Draft:
     ) -> None:
         """Use `begin`; shard `shard` of `shards`."""
         self.recipe, self.shard, self.shards, self.lease = recipe, shard, shards, lease
-        self._store, self._cache = store, cache
+        self._store = store
         self._slot = slot_of(recipe.folder, shard, shards)
         self._kept: list[FileEntry] = []
         self.folder = Path(tempfile.mkdtemp(prefix=f"{recipe.kind}-", dir=cache))
@@ -159,7 +160,7 @@ class Draft:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _clear(self) -> None:
-        """Remove what the new version replaces, manifests first, so that none is left in pieces.
+        """Remove what the new version replaces.
 
         An artifact of other settings, or of another number of shards, goes only once all shards
         of the new one are there: until then the old one stands. Manifests that cannot be read go
@@ -171,22 +172,19 @@ class Draft:
         found = versions(self._store, folder, strict=False)
         recent = [v for v in newest_of(found) if self._is_of_recipe(v)]
         whole = whole_of(found)
-        kept = {v.folder: v for v in (*recent, *whole)}
-        named = {stored_path(v, e) for v in kept.values() for e in v.manifest.files}
-        named |= {f"{version}/{MANIFEST}" for version in kept}
+        kept = [*recent, *whole]
         there = {v.folder for v in found}
         deserted: set[str] = set()
         if whole and self._is_of_recipe(whole[0]):
             there |= {path.removesuffix(f"/{MANIFEST}") for path in manifest_paths(folder, paths)}
             deserted = self._deserted(paths, {v.slot for v in whole})
-        replaced = tuple(f"{version}/" for version in there if version not in kept)
+        replaced = tuple(f"{version}/" for version in there - {v.folder for v in kept})
         left = [
             path
-            for path in set(paths) - named
+            for path in set(paths) - named_by(kept)
             if path.startswith(replaced) or path in deserted or self._is_mine_and_over(path)
         ]
-        for path in sorted(left, key=lambda p: (not p.endswith(f"/{MANIFEST}"), p)):
-            self._store.delete(path)
+        remove(self._store, left)
 
     def _deserted(self, paths: Sequence[str], slots: set[str]) -> set[str]:
         """All but the leases in other slots, of another number of shards, that nobody writes in."""
