@@ -16,13 +16,14 @@ from codex_forge.artifact.leftovers import Leftover, clear, leftovers
 from codex_forge.artifact.places import (
     KINDS,
     Version,
+    manifest_paths,
+    named_by,
     newest_of,
     place_of,
     stored_path,
     versions,
     whole_of,
 )
-from codex_forge.errors import InputError
 from codex_forge.storage import Store
 
 DEBRIS_SECONDS = 3600.0
@@ -77,7 +78,7 @@ class Report:
 
 def status(store: Store) -> list[Report]:
     """What is there of every artifact on the store."""
-    return [_report(store, folder, sizes) for folder, sizes in _artifacts(store)]
+    return [_report(store, *found) for found in _artifacts(store)]
 
 
 def garbage(store: Store, *, partial: bool = False) -> list[Leftover]:
@@ -87,14 +88,14 @@ def garbage(store: Store, *, partial: bool = False) -> list[Leftover]:
         store: the store.
         partial: also what unfinished jobs have kept to go on from, and unfinished shards.
     """
-    found = (leftovers(store, f, sizes, partial=partial) for f, sizes in _artifacts(store))
+    found = (leftovers(store, f, sizes, partial=partial) for f, sizes, _ in _artifacts(store))
     return [item for slots in found for items in slots.values() for item in items]
 
 
 def remove_garbage(store: Store, *, partial: bool = False) -> list[Leftover]:
     """Remove what `garbage` shows, slot by slot as its only writer; returns what was removed."""
     removed: list[Leftover] = []
-    for folder, sizes in _artifacts(store):
+    for folder, sizes, _ in _artifacts(store):
         for slot in leftovers(store, folder, sizes, partial=partial):
             removed += clear(store, folder, slot, partial=partial)
     return removed
@@ -102,12 +103,12 @@ def remove_garbage(store: Store, *, partial: bool = False) -> list[Leftover]:
 
 def debris(store: Store) -> list[tuple[str, float]]:
     """What cut-off writers left below artifacts: (name for people, seconds since then)."""
-    return [item for folder, _ in _artifacts(store) for item in store.debris(folder)]
+    return [item for folder, _, _ in _artifacts(store) for item in store.debris(folder)]
 
 
 def remove_debris(store: Store) -> int:
     """Remove cut-off writes that are an hour old; returns how many."""
-    return sum(store.sweep(DEBRIS_SECONDS, folder) for folder, _ in _artifacts(store))
+    return sum(store.sweep(DEBRIS_SECONDS, folder) for folder, _, _ in _artifacts(store))
 
 
 def describe(reports: Iterable[Report]) -> Iterator[str]:
@@ -148,8 +149,8 @@ def _slot_lines(slot: Slot, folder: str) -> Iterator[str]:
         yield f"{shown}last exit {holder.exit_code}, {holder.renewed}{said}"
 
 
-def _artifacts(store: Store) -> list[tuple[str, dict[str, int]]]:
-    """Folders of artifacts, with all objects below them and their sizes.
+def _artifacts(store: Store) -> Iterator[tuple[str, dict[str, int], list[Version]]]:
+    """Folders of artifacts, with the sizes of all objects below them and the versions there.
 
     A folder is ours when a mode has its name and a lease or manifest in it is one of ours: a store
     may be shared with others.
@@ -160,50 +161,53 @@ def _artifacts(store: Store) -> list[tuple[str, dict[str, int]]]:
             name, _, inside = path.removeprefix(f"{kind}/").partition("/")
             if name and inside:
                 folders.setdefault(f"{kind}/{name}", {})[path] = size
-    return [(folder, sizes) for folder, sizes in folders.items() if _is_ours(store, folder, sizes)]
+    for folder, sizes in folders.items():
+        found = versions(store, folder, strict=False)
+        if found or _has_lease(store, folder, sizes):
+            yield folder, sizes, found
 
 
-def _is_ours(store: Store, folder: str, sizes: Iterable[str]) -> bool:
-    if versions(store, folder, strict=False):
-        return True
+def _has_lease(store: Store, folder: str, sizes: Iterable[str]) -> bool:
     places = {path: place_of(folder, path) for path in sizes}
     leases = [path for path, place in places.items() if place and place.token and not place.version]
-    found = (read_lease(store, path) for path in leases)
-    return any(data is not None and Holder.parse(data) is not None for data in found)
+    return any(Holder.parse(read_lease(store, path)) for path in leases)
 
 
-def _report(store: Store, folder: str, sizes: dict[str, int]) -> Report:
-    slots = _slots(store, folder, sizes)
-    try:
-        found = versions(store, folder)
-        state = "unfinished"
-    except InputError:
-        found, state = versions(store, folder, strict=False), "damaged"
+def _report(store: Store, folder: str, sizes: dict[str, int], found: list[Version]) -> Report:
     whole = whole_of(found)
     there = newest_of(found)
-    if whole and state != "damaged":
-        state = "whole" if all(_is_there(version, sizes) for version in whole) else "damaged"
-    elif there and state != "damaged":
-        state = "partial"
     last = max(there, key=lambda v: v.manifest.generation, default=None)
     shards = last.manifest.shards if last else 1
     return Report(
         folder=folder,
-        state=state,
+        state=_state(store, folder, sizes, found),
         shards=shards,
         shards_there=sum(v.manifest.shards == shards for v in there),
         version=store.url(whole[0].folder) if whole else "",
         fingerprint=last.manifest.fingerprint if last else "",
         bytes=sum(sizes.values()),
-        slots=list(slots.values()),
+        slots=list(_slots(store, folder, sizes, found).values()),
     )
+
+
+def _state(store: Store, folder: str, sizes: dict[str, int], found: list[Version]) -> str:
+    """The word for what is there; a manifest that was not read may have been replaced meanwhile."""
+    unread = manifest_paths(folder, sizes).keys() - named_by(found)
+    whole = whole_of(found)
+    if any(map(store.exists, unread)) or not all(_is_there(version, sizes) for version in whole):
+        return "damaged"
+    if whole:
+        return "whole"
+    return "partial" if found else "unfinished"
 
 
 def _is_there(version: Version, sizes: dict[str, int]) -> bool:
     return all(sizes.get(stored_path(version, e)) == e.size for e in version.manifest.files)
 
 
-def _slots(store: Store, folder: str, sizes: dict[str, int]) -> dict[str, Slot]:
+def _slots(
+    store: Store, folder: str, sizes: dict[str, int], found: list[Version]
+) -> dict[str, Slot]:
     """All slots of an artifact, with their newest lease and the work that is kept in them."""
     slots: dict[str, Slot] = {}
     tokens: dict[str, int] = {}
@@ -216,21 +220,15 @@ def _slots(store: Store, folder: str, sizes: dict[str, int]) -> dict[str, Slot]:
         inside = path.removeprefix(f"{place.slot}/")
         if not place.version and place.token:
             tokens[place.slot] = max(place.token, tokens.get(place.slot, 0))
-        elif found := _CHECKPOINT.fullmatch(inside):
-            slot.checkpoints = sorted({*slot.checkpoints, int(found[2])})
+        elif step := _CHECKPOINT.fullmatch(inside):
+            slot.checkpoints = sorted({*slot.checkpoints, int(step[2])})
         elif _BLOCK.match(inside):
             numbers.setdefault(place.slot, set()).add(inside)
-    me = Holder.this_process()
-    named = {
-        stored_path(v, e) for v in versions(store, folder, strict=False) for e in v.manifest.files
-    }
+    named = named_by(found)
     for path, slot in slots.items():
         slot.blocks = sum(f"{path}/{inside}" not in named for inside in numbers.get(path, ()))
         if path in tokens:
-            data = read_lease(store, lease_path(path, tokens[path]))
-            slot.holder = Holder.parse(data) if data is not None else None
+            slot.holder = Holder.parse(read_lease(store, lease_path(path, tokens[path])))
             # A lease that cannot be read is being written at this moment.
-            slot.is_held = slot.holder is None or not (
-                slot.holder.is_gone(me) or slot.holder.is_long_over
-            )
+            slot.is_held = slot.holder is None or not slot.holder.is_over
     return slots
