@@ -25,16 +25,40 @@ def world_size() -> int:
 
 def rank() -> int:
     """This process's number among them."""
-    return int(os.environ.get("RANK", "0"))
+    return int(os.environ.get("RANK", "0")) if world_size() > 1 else 0
 
 
-def connect() -> None:
-    """Join the other ranks; nothing to do when there are none.
+@contextmanager
+def together() -> Iterator[None]:
+    """Join the other ranks, until the block ends; nothing to do when there are none.
+
+    Signals are held back then: a rank that left on its own would leave the others waiting.
+
+    Raises:
+        TryAgain: another rank is gone.
+    """
+    if world_size() == 1:
+        yield
+        return
+    with stop.held():
+        _connect()
+        try:
+            yield
+        except RuntimeError as error:
+            if _is_lost_peer(error):
+                raise TryAgain(
+                    "another rank is gone", where=f"rank {rank()}", do="start all of them again"
+                ) from error
+            raise
+        finally:
+            _disconnect()
+
+
+def _connect() -> None:
+    """Join the other ranks.
 
     Tensors on the CPU travel by gloo, so that agreeing on a flag never waits for the GPU.
     """
-    if world_size() == 1:
-        return
     with _leaving_on_a_signal():
         import torch
         from torch import distributed
@@ -73,13 +97,12 @@ def _leaving_on_a_signal() -> Iterator[None]:
         ours.close()
 
 
-def disconnect() -> None:
+def _disconnect() -> None:
     """Leave the other ranks."""
-    if world_size() > 1:
-        from torch import distributed
+    from torch import distributed
 
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def any_of(*flags: bool) -> list[bool]:
@@ -90,7 +113,7 @@ def any_of(*flags: bool) -> list[bool]:
     from torch import distributed
 
     found = torch.tensor([int(flag) for flag in flags], dtype=torch.int32)
-    _together(distributed.all_reduce, found, op=distributed.ReduceOp.MAX)
+    distributed.all_reduce(found, op=distributed.ReduceOp.MAX)
     return [bool(value) for value in found.tolist()]
 
 
@@ -101,7 +124,7 @@ def from_first(value: Any) -> Any:
     from torch import distributed
 
     box = [value]
-    _together(distributed.broadcast_object_list, box, src=0)
+    distributed.broadcast_object_list(box, src=0)
     return box[0]
 
 
@@ -112,11 +135,11 @@ def from_all(value: Any) -> list[Any]:
     from torch import distributed
 
     found: list[Any] = [None] * world_size()
-    _together(distributed.all_gather_object, found, value)
+    distributed.all_gather_object(found, value)
     return found
 
 
-def is_lost_peer(error: BaseException) -> bool:
+def _is_lost_peer(error: RuntimeError) -> bool:
     """Whether an error of torch says that another rank has gone away."""
     text = str(error).lower()
     signs = (
@@ -125,18 +148,4 @@ def is_lost_peer(error: BaseException) -> bool:
         "connection refused",
         "timed out waiting",
     )
-    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
-
-
-def lost_peer() -> TryAgain:
-    """The error of a rank whose peer is gone."""
-    return TryAgain("another rank is gone", where=f"rank {rank()}", do="start all of them again")
-
-
-def _together(operation: Any, *arguments: Any, **options: Any) -> None:
-    try:
-        operation(*arguments, **options)
-    except RuntimeError as error:
-        if is_lost_peer(error):
-            raise lost_peer() from error
-        raise
+    return any(sign in text for sign in signs)

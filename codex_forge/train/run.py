@@ -49,14 +49,14 @@ def run(job: Job) -> None:
     }
     inputs = {"pairs": pairs.as_input(), "model": base.identity}
     recipe = job.recipe(config.name, settings, inputs)
-    if ranks.world_size() == 1:
-        state = job.begin(recipe)
-        if isinstance(state, Draft):
-            found = _checkpoints(job, state).latest(job.scratch / "resume")
-            _train(job, pairs, base.folder, _Start(state, found[1] if found else None))
-    else:
-        with stop.held():  # a rank that left on its own would leave the others waiting
-            _train_together(job, recipe, pairs, base.folder)
+    if ranks.rank() > 0:
+        log.setLevel(logging.WARNING)
+    with ranks.together():
+        start = _begin(job, recipe)
+        if any(ranks.any_of(stop.requested)):
+            raise Preempted("stopped before the first step")
+        if start is not None:
+            _train(job, pairs, base.folder, start)
 
 
 class _Start(NamedTuple):
@@ -76,26 +76,7 @@ def _train(job: Job, pairs: Artifact, base: Path, start: _Start) -> None:
         log.info("wrote %s", start.draft.url)
 
 
-def _train_together(job: Job, recipe: Recipe, pairs: Artifact, base: Path) -> None:
-    """One of several ranks: rank 0 begins the artifact, all train, rank 0 publishes."""
-    if ranks.rank() > 0:
-        log.setLevel(logging.WARNING)
-    ranks.connect()
-    try:
-        start = _begin_together(job, recipe)
-        if any(ranks.any_of(stop.requested)):
-            raise Preempted("stopped before the first step")
-        if start is not None:
-            _train(job, pairs, base, start)
-    except RuntimeError as error:
-        if ranks.is_lost_peer(error):
-            raise ranks.lost_peer() from error
-        raise
-    finally:
-        ranks.disconnect()
-
-
-def _begin_together(job: Job, recipe: Recipe) -> _Start | None:
+def _begin(job: Job, recipe: Recipe) -> _Start | None:
     """Rank 0 begins the artifact and finds the checkpoint; all others follow it, or end as it."""
     if ranks.rank() > 0:
         return _follow(job, ranks.from_first(None))
@@ -103,7 +84,8 @@ def _begin_together(job: Job, recipe: Recipe) -> _Start | None:
         state = job.begin(recipe)
         found = None
         if isinstance(state, Draft):
-            found = _checkpoints(job, state).latest(job.scratch / "resume")
+            checkpoints = state.work.checkpoints(job.config.train.save_total_limit)
+            found = checkpoints.latest(job.scratch / "resume")
     except (ForgeError, Preempted) as error:
         ranks.from_first({"exit_code": error.exit_code, "said": str(error)})
         raise
@@ -130,10 +112,6 @@ def _follow(job: Job, told: dict[str, Any]) -> _Start | None:
     except (NotFound, Damaged) as error:  # rank 0 has read it; it will choose again
         raise TryAgain(error.what, where=error.where, do="start all ranks again") from error
     return _Start(None, local)
-
-
-def _checkpoints(job: Job, draft: Draft) -> Checkpoints:
-    return draft.work.checkpoints(job.config.train.save_total_limit)
 
 
 def check_audit(job: Job, pairs: Artifact) -> None:
