@@ -14,18 +14,20 @@ import sys
 
 from codex_forge.errors import EXIT_BUG, EXIT_DONE, EXIT_TRY_AGAIN
 
+_SIGNALS = "SIGTERM,SIGINT,SIGUSR1"
+
 
 def main(arguments: list[str]) -> int:
     """Run torchrun; returns the exit code."""
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")
-    os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGUSR1")
+    os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", _SIGNALS)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     try:
-        run.main(arguments)
+        run.main([*_option(), *arguments])
     except SignalException as stopped:
         print(f"error: torchrun was stopped ({stopped}); run again to continue", file=sys.stderr)
         return 128 + signal.SIGINT if stopped.sigval == signal.SIGINT else EXIT_TRY_AGAIN
@@ -34,6 +36,14 @@ def main(arguments: list[str]) -> int:
         print(f"error: a rank ended with exit code {code}", file=sys.stderr)
         return code
     return EXIT_DONE
+
+
+def _option() -> list[str]:
+    """What tells torchrun its signals: newer ones take an option, and overwrite the variable."""
+    from torch.distributed.launcher.api import LaunchConfig
+
+    known = "signals_to_handle" in LaunchConfig.__dataclass_fields__
+    return [f"--signals-to-handle={os.environ['TORCHELASTIC_SIGNALS_TO_HANDLE']}"] * known
 
 
 def worst_of(codes: set[int]) -> int:

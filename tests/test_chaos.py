@@ -97,9 +97,17 @@ def test_bad_weather_is_waited_out(stage: Stage) -> None:
     assert sum(case.struck for case in played) > 0
 
 
-def test_two_ranks_stopped_apart_go_on_together(stage: Stage) -> None:
+@pytest.mark.parametrize(
+    "stop",
+    [
+        RankStop(0.0, "both ranks", TERM, first=1, skew=0.3),
+        RankStop(0.0, "torchrun", signal.SIGUSR1, first=0, skew=0.0),
+    ],
+    ids=["ranks", "torchrun"],
+)
+def test_two_ranks_stopped_apart_go_on_together(stage: Stage, stop: RankStop) -> None:
     training = Training("local", 0)
-    stage.ranks.play(training, [RankStop(0.0, "both ranks", TERM, first=1, skew=0.3)])
+    stage.ranks.play(training, [stop])
     assert training.failure == ""
     assert [stop.exit_code for stop in training.stops] == [75]
 
