@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from s3fs import S3FileSystem
 
 from codex_forge.artifact import Draft, Recipe, begin
 from codex_forge.config import RunConfig, load_config
@@ -23,6 +24,8 @@ from codex_forge.train.history import History
 from codex_forge.train.resumable import ResumableTrainer
 from codex_forge.train.trainer import make_trainer
 from tests.conftest import sample_corpus
+from tests.servers.fault_proxy import Fault, fault_proxy
+from tests.servers.s3 import S3Server
 
 ROWS = [
     {"anchor": f"what is {n}", "positive": f"{n} is a thing of kind {n % 7}"} for n in range(32)
@@ -146,3 +149,26 @@ def test_ranks_resume_in_the_order_of_their_epoch(tmp_path: Path) -> None:
     trainer.pace.on_epoch_begin(trainer.args, state, trainer.control, train_dataloader=loader)
     assert ours.epoch == 1
     assert list(loader.batch_sampler) != first
+
+
+def test_while_the_storage_is_down_only_the_newest_checkpoint_waits_for_it(
+    s3: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fault_proxy(s3.endpoint_url) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        S3FileSystem.clear_instance_cache()
+        store = Store(bucket, patience=1.0)
+        draft = begin(store, Recipe("train", "small", {}, {}), tmp_path, force=False)
+        assert isinstance(draft, Draft)
+        proxy.inject(Fault("status", status=503), method="PUT", path="step-00000002")
+        with keeping(draft.work.checkpoints(9)) as keeper:
+            for step in (2, 4, 6):
+                (tmp_path / str(step)).mkdir()
+                (tmp_path / str(step) / "weights").write_text(str(step))
+                keeper.store(step, tmp_path / str(step))
+            keeper.finish()
+        assert (keeper.committed, keeper.stored) == (6, 1)
+        assert [found.step for found in draft.work.checkpoints(9).committed()] == [6]
+        assert not [step for step in (2, 4, 6) if (tmp_path / str(step)).exists()]
+        draft.lease.release(0)
+        S3FileSystem.clear_instance_cache()

@@ -44,6 +44,8 @@ class Keeper:
         self.committed: int | None = None
         """Step of the last checkpoint that is on the store."""
         self.stored = 0
+        self._newest = 0
+        self._is_down = False
 
     @property
     def is_free(self) -> bool:
@@ -53,9 +55,12 @@ class Keeper:
     def store(self, step: int, folder: Path) -> None:
         """Upload a checkpoint's folder and remove it; a storage that is down stops no training.
 
+        While it is down only the newest checkpoint is tried: older ones would each wait in vain.
+
         Raises:
             TryAgain: another process has taken this run over.
         """
+        self._newest = step
         self._uploads.submit(lambda: self._store(step, folder))
 
     def finish(self) -> None:
@@ -68,10 +73,15 @@ class Keeper:
 
     def _store(self, step: int, folder: Path) -> None:
         try:
+            if self._is_down and step < self._newest:
+                log.warning("  the checkpoint of step %d is passed over for a newer one", step)
+                return
             self._checkpoints.save(step, folder)
         except StorageDown as down:
+            self._is_down = True
             log.warning("  the checkpoint of step %d is not stored: %s", step, down)
         else:
+            self._is_down = False
             self.committed = step
             self.stored += 1
             log.info("  checkpoint of step %d is on the store", step)
