@@ -7,6 +7,7 @@ VENV ?= .venv
 CONFIG ?= configs/quickstart.yaml
 ARGS ?=
 SHARDS ?= 2
+FOLDS ?= 5
 SEED ?= 7
 STORE ?= artifacts
 BIN := $(VENV)/bin
@@ -19,7 +20,7 @@ export TOKENIZERS_PARALLELISM ?= false
 MODES := pairs audit train embed evaluate compare
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo baseline bm25 demo-smoke test test-all chaos check format clean schema bench embed-shards status gc $(MODES)
+.PHONY: help setup demo baseline bm25 crossfit demo-smoke test test-all chaos check format clean schema bench embed-shards status gc $(MODES)
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -64,6 +65,14 @@ baseline: $(READY) ## embed and evaluate with the base model: what compare compa
 bm25: $(READY) ## evaluate words alone (needs pairs only)
 	@$(RUN) jobs.evaluate $(CONFIG) evaluate.retriever=bm25 $(ARGS)
 
+crossfit: $(READY) ## every question scored by a model that never saw it: FOLDS runs, one verdict
+	@for i in $$(seq 0 $$(($(FOLDS) - 1))); do \
+	  set -- $(CONFIG) pairs.split.folds=$(FOLDS) pairs.split.fold=$$i $(ARGS); \
+	  $(RUN) jobs.pairs "$$@"; $(RUN) jobs.audit "$$@"; \
+	  $(RUN) jobs.embed "$$@" embed.model=base; $(RUN) jobs.evaluate "$$@" embed.model=base; \
+	  $(RUN) jobs.train "$$@"; $(RUN) jobs.embed "$$@"; $(RUN) jobs.evaluate "$$@"; done
+	@$(RUN) jobs.compare $(CONFIG) pairs.split.folds=$(FOLDS) $(ARGS)
+
 embed-shards: $(READY) ## embed in SHARDS processes, one after another
 	@for i in $$(seq 0 $$(($(SHARDS) - 1))); do \
 	  JOB_COMPLETION_INDEX=$$i $(RUN) jobs.embed $(CONFIG) --shards $(SHARDS) $(ARGS); done
@@ -99,6 +108,8 @@ schema: $(READY) ## write configs/schema.json from the config classes
 
 bench: $(READY) ## benchmarks, side by side with what a user would use instead
 	@$(BIN)/python -m benchmarks.pairs
+	@$(BIN)/python -m benchmarks.hidden_positives
+	@$(BIN)/python -m benchmarks.tokens
 	@$(BIN)/python -m benchmarks.train
 	@$(BIN)/python -m benchmarks.search
 	@$(BIN)/python -m benchmarks.checkpoints

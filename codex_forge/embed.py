@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from codex_forge import chroma, embeddings
 from codex_forge.artifact import Artifact, Draft, Input, is_whole
 from codex_forge.config import RunConfig
-from codex_forge.corpus import find_files, read_corpus
+from codex_forge.corpus import Chunks, read_corpus
 from codex_forge.job import Job
 from codex_forge.model import locate
 from codex_forge.progress import progress
@@ -36,14 +36,14 @@ class ModelInUse(NamedTuple):
 def run(job: Job) -> None:
     """Embed this job's shard of the corpus, and mirror the whole artifact in ChromaDB."""
     config = job.config
-    files = find_files(config.corpus)
+    files = job.corpus_files()
     model = find_model(job)
     settings = {"on_bad_record": config.corpus.on_bad_record, **_model_settings(config, model)}
     inputs = {"model": model.identity, **files.inputs(("chunks",))}
     recipe = job.recipe(config.embed_name, settings, inputs)
     draft = job.begin(recipe)
     if isinstance(draft, Draft):
-        corpus = read_corpus(files, config.corpus.on_bad_record)
+        corpus = read_corpus(files, config.corpus.on_bad_record, job.scratch)
         _embed(config, model, corpus.chunks[job.shard :: job.shards], draft)
         log.info("wrote %s", draft.url)
     if config.embed.chroma.path and is_whole(job.store, recipe):
@@ -55,7 +55,7 @@ def find_model(job: Job) -> ModelInUse:
     if job.config.embed.model == "base":
         base = locate.locate(job.config.model)
         return ModelInUse(base.folder, base.identity, trained=False)
-    artifact = job.open("train", job.config.name)
+    artifact = job.open("train", job.config.run_name)
     return ModelInUse(artifact.path_of_folder("model"), artifact.as_input(), trained=True)
 
 
@@ -67,13 +67,14 @@ def _model_settings(config: RunConfig, model: ModelInUse) -> dict[str, Any]:
     return {f"model.{key}": getattr(config.model, key) for key in keys}
 
 
-def _embed(config: RunConfig, model: ModelInUse, chunks: Sequence[Chunk], draft: Draft) -> None:
+def _embed(config: RunConfig, model: ModelInUse, chunks: Chunks, draft: Draft) -> None:
     """Embed in blocks, each committed as it is done; the blocks are the files of the artifact."""
     truncated = _check_lengths(config, model, chunks)
     encoder = _Lazy(config, model)
     bar = iter(progress(chunks, f"chunks embedded with the {config.embed.model} model"))
 
-    def make(path: Path, block: Sequence[Chunk]) -> None:
+    def make(path: Path, part: Sequence[Chunk]) -> None:
+        block = list(part)  # read once from disk
         vectors = encoder.load().encode_document([chunk.text for chunk in block])
         with embeddings.EmbeddingsWriter(path, vectors.shape[1]) as writer:
             writer.write(block, vectors)
@@ -111,7 +112,7 @@ class _Lazy:
         return self._encoder
 
 
-def _check_lengths(config: RunConfig, model: ModelInUse, chunks: Sequence[Chunk]) -> int:
+def _check_lengths(config: RunConfig, model: ModelInUse, chunks: Chunks) -> int:
     """Measure what the model will cut off before anything is spent; returns the chunks cut."""
     own = None if model.trained else config.model.max_seq_length
     limit = own or locate.max_seq_length(model.folder)
@@ -120,7 +121,7 @@ def _check_lengths(config: RunConfig, model: ModelInUse, chunks: Sequence[Chunk]
     prompt = locate.prompts(model.folder).get("document", "")
     if not model.trained:
         prompt = config.model.document_prompt or prompt
-    texts = (chunk.text for chunk in chunks)
+    texts = chunks.texts()
     found = audit_lengths(texts, load_tokenizer(model.folder), limit, prompt=prompt, what="chunks")
     log.info(
         "  %d chunks, %d of them cut at %d tokens (longest %d)",

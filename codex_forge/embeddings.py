@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -86,24 +86,25 @@ def parts(artifact: Artifact) -> list[str]:
     return [name for name in artifact.files if name.endswith(".parquet")]
 
 
-def batches(artifact: Artifact) -> Iterator[pa.RecordBatch]:
-    """All rows of an embed artifact, a record batch at a time."""
+def batches(artifact: Artifact, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """All rows of an embed artifact, a record batch at a time; all columns when none are named."""
     for name in parts(artifact):
         with pq.ParquetFile(artifact.path(name)) as file:
-            yield from file.iter_batches(batch_size=4096)
+            yield from file.iter_batches(batch_size=4096, columns=columns)
+
+
+def vector_batches(artifact: Artifact) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+    """Chunk ids and their vectors of shape (rows, dimension), a record batch at a time."""
+    for batch in batches(artifact, ["chunk_id", "vector"]):
+        flat = batch.column("vector").flatten().to_numpy()
+        yield batch.column("chunk_id").to_pylist(), flat.reshape(batch.num_rows, -1)
 
 
 def vectors(artifact: Artifact) -> tuple[list[str], NDArray[np.float32]]:
     """All chunk ids, and their vectors of shape (chunks, dimension)."""
     ids: list[str] = []
     found: list[NDArray[np.float32]] = []
-    for batch in _columns(batches(artifact)):
-        ids.extend(batch.column("chunk_id").to_pylist())
-        flat = batch.column("vector").flatten().to_numpy()
-        found.append(flat.reshape(batch.num_rows, -1))
+    for some, block in vector_batches(artifact):
+        ids.extend(some)
+        found.append(block)
     return ids, np.concatenate(found) if found else np.zeros((0, 0), dtype=np.float32)
-
-
-def _columns(rows: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in rows:
-        yield batch.select(["chunk_id", "vector"])

@@ -27,6 +27,7 @@ from typing import Any
 from codex_forge.artifact import Artifact, Draft, Input, Recipe, begin, open_artifact
 from codex_forge.config import RunConfig, keys_of, load_config
 from codex_forge.config.load import type_name
+from codex_forge.corpus import CorpusFiles, find_files
 from codex_forge.errors import (
     EXIT_BUG,
     EXIT_CODES,
@@ -34,8 +35,10 @@ from codex_forge.errors import (
     EXIT_TRY_AGAIN,
     ConfigError,
     ForgeError,
+    InputError,
     Preempted,
 )
+from codex_forge.pair_files import CHUNKS
 from codex_forge.stopping import stop
 from codex_forge.storage import Store
 
@@ -64,6 +67,24 @@ class Job:
     def open(self, kind: str, name: str) -> Artifact:
         """Open an artifact of this run's store for reading."""
         return open_artifact(self.store, kind, name, self.scratch)
+
+    def corpus_files(self) -> CorpusFiles:
+        """The files of the run's corpus; ready-made data alone has made one of its texts.
+
+        Raises:
+            InputError: there is no such file, or scored pairs alone, which are no corpus.
+        """
+        files = find_files(self.config.corpus)
+        if files.files["chunks"]:
+            return files
+        pairs = self.open("pairs", self.config.run_name)
+        if CHUNKS not in pairs.files:
+            raise InputError(
+                "scored pairs alone make no corpus, and none is given",
+                where=pairs.url,
+                do="set corpus.chunks",
+            )
+        return CorpusFiles({**files.files, "chunks": (str(pairs.path(CHUNKS)),)})
 
     def recipe(self, name: str, settings: Mapping[str, Any], inputs: Mapping[str, Input]) -> Recipe:
         """The recipe of the artifact that this job makes."""

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 
+def line_of(record: Mapping[str, Any]) -> str:
+    """One record as a line, its end included."""
+    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> int:
     """Write records, one a line; returns how many."""
     count = 0
     with path.open("w", encoding="utf-8") as handle:
         for record in records:
-            handle.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            handle.write(line_of(record))
             count += 1
     return count
 

@@ -12,13 +12,22 @@ from codex_forge.records import Qrels, Run
 RUBRIC_MAXIMUM = 5.0
 
 
-def rubric(expected: Sequence[str], covered: Sequence[Mapping[str, str]]) -> float:
+def rubric(
+    expected: Sequence[str],
+    covered: Sequence[Mapping[str, str]],
+    relevant: Sequence[bool] = (),
+) -> float:
     """0-5: the share of expected topics that the retrieved chunks cover together, times five.
+
+    A question without expected topics asks for its answer alone: 5 when any chunk is relevant.
 
     Args:
         expected: the topics of the question.
         covered: for each chunk of the top k, the topics that it covers.
+        relevant: for each chunk of the top k, whether the judgements say that it answers.
     """
+    if not expected:
+        return RUBRIC_MAXIMUM * any(relevant)
     together = {topic for chunk in covered for topic in chunk}
     return RUBRIC_MAXIMUM * sum(topic in together for topic in expected) / len(expected)
 

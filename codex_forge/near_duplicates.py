@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from codex_forge.entities import normalise
 from codex_forge.search import words
+from codex_forge.shingles import jaccard
 
 _GRAM = 4
 _ROUNDING = 1e-9
@@ -70,7 +71,11 @@ class NearDuplicates:
         best: Match | None = None
         for position in sorted(near):
             key, other, theirs = self._texts[position]
-            similarity = min(_jaccard(mine, theirs), self._weighted(mine, theirs))
+            least = best.similarity if best else self._threshold
+            plain = jaccard(mine, theirs)
+            if plain < least:
+                continue
+            similarity = min(plain, self._weighted(mine, theirs))
             if similarity >= self._threshold and (best is None or similarity > best.similarity):
                 best = Match(key, other, similarity)
         return best
@@ -80,23 +85,19 @@ class NearDuplicates:
 
     def _prefix(self, found: frozenset[str]) -> list[str]:
         """The rarest grams, one of which a similar text must share."""
-        ordered = sorted(found, key=lambda gram: (-self._weight(gram), gram))
-        left = fsum(map(self._weight, ordered))
+        weight, rarest = self._weights.get, self._rarest
+        ordered = sorted([(-weight(gram, rarest), gram) for gram in found])
+        left = -fsum([lightness for lightness, _ in ordered])
         needed = self._threshold * left - _ROUNDING
         prefix = []
-        for gram in ordered:
+        for lightness, gram in ordered:
             if left < needed:
                 break
             prefix.append(gram)
-            left -= self._weight(gram)
+            left += lightness
         return prefix
 
     def _weighted(self, mine: frozenset[str], theirs: frozenset[str]) -> float:
         # fsum, because the order of a set differs from process to process.
         union = fsum(map(self._weight, mine | theirs))
         return fsum(map(self._weight, mine & theirs)) / union if union else 1.0
-
-
-def _jaccard(mine: frozenset[str], theirs: frozenset[str]) -> float:
-    union = len(mine | theirs)
-    return len(mine & theirs) / union if union else 1.0

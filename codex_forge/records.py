@@ -67,3 +67,36 @@ class Pair:
     phase: str
     source: str
     """Where the query came from: `question`, `alias_rewrite`, `entity` or `mention`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyPair:
+    """A ready-made query with what answers it and what does not; texts, not chunks."""
+
+    pair_id: str
+    query: str
+    positive: str
+    negatives: tuple[str, ...] = ()
+    domain: str = ""
+    category: str = ""
+    phase: str = ""
+    """`easy`, `medium` or `hard`; empty when not given."""
+    part: str = ""
+    """`train`, `dev` or `test`; empty when not given."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPair:
+    """Two ready-made texts, and how alike their meanings are."""
+
+    pair_id: str
+    text_a: str
+    text_b: str
+    score: float | None = None
+    """From 0 (nothing in common) to 1 (the same)."""
+    label: int | None = None
+    """1 = they mean the same, 0 = they do not."""
+    domain: str = ""
+    category: str = ""
+    phase: str = ""
+    part: str = ""

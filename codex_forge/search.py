@@ -19,10 +19,16 @@ Mask = NDArray[np.bool_]
 # The vowel signs of Indic scripts are marks, which `\w` leaves out.
 _MARKS = "".join(sign for sign in map(chr, range(0x10000)) if category(sign).startswith("M"))
 _WORD = re.compile(f"\\w[\\w{_MARKS}]*")
+_ASCII_WORDS = bytes(
+    ord(sign.lower()) if sign.isalnum() or sign == "_" else ord(" ")
+    for sign in map(chr, range(128))
+) + bytes(128)
 
 
 def words(text: str) -> list[str]:
     """Case-folded runs of letters and digits: the terms of BM25, for any language with spaces."""
+    if text.isascii():  # the same, in less than half the time
+        return text.encode().translate(_ASCII_WORDS).decode().split()
     return _WORD.findall(text.casefold())
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from codex_forge.artifact import Artifact, Draft, Recipe, begin, open_artifact
 from codex_forge.config.sections import ModelConfig
+from codex_forge.defects import KINDS
 from codex_forge.errors import EXIT_DONE, EXIT_GATE_NOT_MET
 from codex_forge.jsonl import read_json, read_jsonl, write_jsonl
 from codex_forge.model import locate
@@ -20,6 +22,7 @@ from tests.conftest import MINILM, Corpus, Knock
 
 Row = dict[str, Any]
 PAIRS = "pairs-train.jsonl"
+LOOSE = ("audit.max_truncated_share=1", "audit.max_evidence_lost_share=1")
 
 
 @pytest.fixture
@@ -66,7 +69,8 @@ def test_clean_pairs_pass_with_the_lengths_of_the_models_own_tokenizer(
     assert knock("audit", config) == EXIT_DONE
     found = report(paired, tmp_path)
     assert found["verdict"] == opened(paired, "audit", tmp_path).manifest.summary["verdict"]
-    assert (found["verdict"], found["findings"], found["reasons"]) == ("pass", {}, [])
+    assert (found["verdict"], found["reasons"]) == ("pass", [])
+    assert {k: n for k, n in found["findings"].items() if KINDS[k].severity == "error"} == {}
     assert found["limit"] == 256
 
     folder = locate.locate(ModelConfig(base=MINILM)).folder
@@ -110,10 +114,7 @@ def test_too_many_cut_texts_fail_the_gate_again_and_again(
     assert "already done" in capsys.readouterr().err
     assert manifest.stat().st_mtime_ns == before
 
-    assert (
-        knock("audit", config, "model.max_seq_length=40", "audit.max_truncated_share=1", "--force")
-        == EXIT_DONE
-    )
+    assert knock("audit", config, "model.max_seq_length=40", *LOOSE, "--force") == EXIT_DONE
     assert report(paired, tmp_path)["verdict"] == "pass"
 
 
@@ -121,7 +122,7 @@ def test_the_share_that_may_be_cut_is_a_border(
     paired: Corpus, knock: Knock, tmp_path: Path
 ) -> None:
     config = paired.write()
-    arguments = ["model.max_seq_length=40", "--force"]
+    arguments = ["model.max_seq_length=40", "audit.max_evidence_lost_share=1", "--force"]
     knock("audit", config, *arguments)
     share = max(kind["truncated_share"] for kind in report(paired, tmp_path)["lengths"].values())
     assert 0 < share < 1
@@ -131,51 +132,26 @@ def test_the_share_that_may_be_cut_is_a_border(
     assert knock("audit", config, *arguments, below) == EXIT_GATE_NOT_MET
 
 
-def _duplicate(rows: list[Row]) -> int:
-    rows.append({**rows[3], "query": rows[3]["query"].upper()})
-    return len(rows)
-
-
-def _query_is_positive(rows: list[Row]) -> int:
-    rows[4] = {**rows[4], "query": rows[4]["positive"] + " "}
-    return 5
-
-
-def _empty(rows: list[Row]) -> int:
-    rows[4] = {**rows[4], "query": " \n"}
-    return 5
-
-
-def _contradiction(rows: list[Row]) -> int:
-    other = next(row for row in rows if row["positive"] != rows[6]["positive"])
-    rows.append({**rows[6], "positive": other["positive"], "negatives": [rows[6]["positive"]]})
-    return len(rows)
-
-
-@pytest.mark.parametrize(
-    ("kind", "plant"),
-    [
-        ("duplicate", _duplicate),
-        ("query_is_positive", _query_is_positive),
-        ("empty", _empty),
-        ("contradiction", _contradiction),
-    ],
-)
-def test_a_planted_defect_is_found_at_its_line(
-    paired: Corpus, knock: Knock, tmp_path: Path, kind: str, plant: Callable[[list[Row]], int]
+def test_defects_are_counted_by_row_against_the_share_that_is_allowed(
+    paired: Corpus, knock: Knock, tmp_path: Path
 ) -> None:
-    lines: list[int] = []
-    tamper(paired, tmp_path, lambda rows: lines.append(plant(rows)))
+    def plant(rows: list[Row]) -> None:
+        rows[4] = {**rows[4], "query": " ", "positive": " "}  # two defects, one row
+        rows[6] = {**rows[6], "positive": rows[6]["positive"] + " <br> and more"}  # a warning
+        rows[4]["positive_id"], rows[6]["positive_id"] = "other", "another"
+
+    tamper(paired, tmp_path, plant)
     config = paired.write()
     assert knock("audit", config) == EXIT_GATE_NOT_MET
-    found = findings(paired, tmp_path)
-    assert (kind, lines[0]) in {(f["kind"], f["line"]) for f in found}
-    assert {f["kind"] for f in found} == {kind}
     told = report(paired, tmp_path)
-    assert told["findings"] == {kind: len(found)}
-    assert "have a defect" in told["reasons"][0]
+    assert told["rows_with_errors"] == 1
+    assert told["findings"]["empty_query"] == told["findings"]["empty_positive"] == 1
+    assert told["findings"]["html_remains"] == 1
+    assert told["reasons"] == [f"1 of {told['pairs_audited']} pairs have a defect (allowed 0.0%)"]
+    before = findings(paired, tmp_path)
+    assert {(f["kind"], f["line"]) for f in before} >= {("empty_query", 5), ("html_remains", 7)}
     assert knock("audit", config, "audit.max_defect_share=0.5", "--force") == EXIT_DONE
-    assert findings(paired, tmp_path) == found
+    assert findings(paired, tmp_path) == before
 
 
 @pytest.mark.parametrize("part", ["test", "dev"])
@@ -189,7 +165,83 @@ def test_a_planted_leak_is_found_and_no_share_of_leaks_is_allowed(
 
     tamper(paired, tmp_path, plant)
     assert knock("audit", paired.write(), "audit.max_defect_share=1") == EXIT_GATE_NOT_MET
-    (found,) = findings(paired, tmp_path)
-    assert (found["kind"], found["line"], found["question"]) == ("leak", 3, held["query_id"])
-    assert json.dumps(held["question"])[1:-1] in json.dumps(found["detail"])
-    assert "near-duplicates of held-out questions" in report(paired, tmp_path)["reasons"][0]
+    (found,) = [f for f in findings(paired, tmp_path) if f["kind"].startswith("leak")]
+    assert (found["kind"], found["line"]) == ("leak_normalised", 3)
+    assert found["detail"].endswith(f"is question {held['query_id']}")
+    assert report(paired, tmp_path)["reasons"] == ["1 train rows leak what is held out"]
+
+
+def test_evidence_past_the_cut_is_found_and_is_a_gate_of_its_own(
+    paired: Corpus, knock: Knock, tmp_path: Path
+) -> None:
+    name, alias = "asthma of the lighthouse", "keeper's cough"
+    first = next(iter(paired.index.values()))
+    paired.index["kept"] = {**first, "primary_name": name, "aliases": [alias]}
+    assert knock("pairs", paired.write(), "--force") == EXIT_DONE
+    filler = "The tide tables of the northern quay were kept by hand. " * 40
+
+    def plant(rows: list[Row]) -> None:
+        for at, text in enumerate((f"{filler} {alias}", f"{alias} {filler}", f"{filler} end")):
+            rows[at] = {**rows[at], "query": f"sea log {at}", "positive": text, "topics": [name]}
+            rows[at] |= {"positive_id": f"x{at}", "query_id": f"x{at}"}
+
+    tamper(paired, tmp_path, plant)
+    config, loose = paired.write(), "audit.max_truncated_share=1"
+    assert knock("audit", config, loose, "audit.max_evidence_lost_share=0") == EXIT_GATE_NOT_MET
+    told = report(paired, tmp_path)
+    evidence = told["evidence"]
+    assert (evidence["lost"], evidence["pairs_with_cut_positive"]) == (1, 3)
+    assert evidence["share"] == 1 / told["pairs_audited"]
+    assert [example["query_id"] for example in evidence["examples"]] == ["x0"]
+    assert "past the cut" in told["reasons"][0]
+    share = f"audit.max_evidence_lost_share={evidence['share']!r}"
+    assert knock("audit", config, loose, share, "--force") == EXIT_DONE
+
+
+def test_two_audits_hold_the_same_bytes(paired: Corpus, knock: Knock, tmp_path: Path) -> None:
+    def digests() -> dict[str, str]:
+        artifact = opened(paired, "audit", tmp_path / "copies")
+        return {
+            name: hashlib.sha256(artifact.path(name).read_bytes()).hexdigest()
+            for name in artifact.files
+        }
+
+    config = paired.write()
+    assert knock("audit", config) == EXIT_DONE
+    first = digests()
+    assert set(first) == {"findings.jsonl", "lengths.svg", "report.html", "report.json"}
+    assert knock("audit", config, "--force") == EXIT_DONE
+    assert digests() == first
+
+
+def test_advice_follows_from_what_is_measured(paired: Corpus, knock: Knock, tmp_path: Path) -> None:
+    config = paired.write()
+    assert knock("audit", config, "model.max_seq_length=128") == EXIT_DONE
+    told = report(paired, tmp_path)
+    p99 = max(kind["percentiles"]["p99"] for kind in told["lengths"].values())
+    room = 128 - 2
+    texts = [chunk["text"] for chunk in paired.chunks]
+    mean = told["lengths"]["chunk"]["mean"]
+    words = sum(len(text.split()) for text in texts) / len(texts)
+    chunks = next(each for each in told["advice"] if "tokens a word" in each)
+    assert f"{room} tokens" in chunks
+    said = int(re.findall(r"about (\d+) words", chunks)[0])
+    assert said == pytest.approx(room * words / (mean - 2), rel=0.15)
+    assert told["memory"]["tokens_of_texts"][-1] <= min(128, p99 + 1)
+    batches = list(told["memory"]["batch_sizes"].values())
+    assert batches == sorted(batches)
+    assert batches[0] > 0
+
+
+def test_a_probe_measures_what_the_formula_estimates(
+    paired: Corpus, knock: Knock, tmp_path: Path
+) -> None:
+    config = paired.write()
+    assert knock("audit", config) == EXIT_DONE
+    estimated = report(paired, tmp_path)["memory"]
+    assert knock("audit", config, "audit.probe=true", "--force") == EXIT_DONE
+    measured = report(paired, tmp_path)["memory"]
+    assert "measured" in measured["how"]
+    assert "estimated" in estimated["how"]
+    assert measured["fixed_bytes"] == estimated["fixed_bytes"]
+    assert measured["bytes_a_pair"] == pytest.approx(estimated["bytes_a_pair"], rel=0.5)

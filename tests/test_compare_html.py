@@ -144,6 +144,8 @@ def sample(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "tier_judged_at": 3.11,
         "measure": "rubric",
         "part": "test",
+        "folds": 0,
+        "all_questions": None,
         "questions": len(rows),
         "groups": 412,
         "confidence": 0.95,

@@ -13,7 +13,8 @@ import pytest
 from codex_forge.artifact import Draft, Input, Recipe, begin, open_artifact
 from codex_forge.compare.advice import BELOW_ALL_TIERS, NOT_JUDGED, recommendations
 from codex_forge.compare.report import tier_of
-from codex_forge.compare.run import check_gate, headline, markdown
+from codex_forge.compare.run import check_gate
+from codex_forge.compare.words import headline, markdown
 from codex_forge.config.sections import CompareConfig, EvaluateConfig, GateConfig, Tier
 from codex_forge.errors import (
     EXIT_CHANGE_SOMETHING,
@@ -78,6 +79,8 @@ def _report(**changes: Any) -> Tree:
         "at_ceiling": 3,
         "confidence": 0.95,
         "part": "test",
+        "folds": 0,
+        "all_questions": None,
         "baseline": {"name": "small-base"},
         "candidate": {"name": "small"},
         "metrics": {"rubric": numbers},

@@ -474,7 +474,7 @@ def test_a_relevant_chunk_may_be_named_by_its_id(small: Corpus) -> None:
     small.write()
     found = direct(small)
     assert found.questions[3].relevant == (wanted,)
-    assert found.chunks_by_name()[wanted] == [3] == found.chunks_by_name()["3.md"]
+    assert found.chunks.named(wanted).tolist() == [3] == found.chunks.named("3.md").tolist()
 
 
 def test_indexes_and_questions_may_be_left_out(small: Corpus) -> None:

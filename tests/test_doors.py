@@ -101,7 +101,7 @@ def test_help_shows_the_keys_of_its_sections_and_the_exit_codes(
     assert ended.value.code == EXIT_DONE
     told = capsys.readouterr().out
     assert told.startswith(f"usage: python -m jobs.{mode} ")
-    shown = set(re.findall(r"^  ([a-z_]+(?:\.[a-z_0-9]+)*)  \(", told, re.M))
+    shown = set(re.findall(r"^  ([a-z_]+(?:(?:\[\])?\.[a-z_0-9]+)*)  \(", told, re.M))
     sections = {"name", "store", "seed", *door_of(mode).sections}
     assert shown == {key for key, _ in keys_of(RunConfig) if key.split(".")[0] in sections}
     assert "PydanticUndefined" not in told

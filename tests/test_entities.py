@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from codex_forge.entities import EntityIndex, NameMatcher, TopicMatcher, normalise
+from codex_forge.entities import EntityIndex, NameMatcher, TopicMatcher, named_text, normalise
 from codex_forge.records import Chunk, Entity
 
 RAND = Entity("rand", "Rand al'Thor", "rand.md", ("Rand", "the Dragon Reborn", "Lord Dragon"))
@@ -67,12 +67,18 @@ def test_a_name_is_found_as_whole_words_only(
 
 
 def _naive(names: list[str], text: str) -> set[str]:
-    """One regular expression a name: no part of a word on either side of a part of a word."""
-    part = "[\\w\u0900-\u0903\u093a-\u094f]"
+    """One regular expression a name: no part of a word on either side of a part of a word.
+
+    Beside a sign of a script without spaces only a mark that belongs to that sign counts.
+    """
+    mark = "[\u0900-\u0903\u093a-\u094f]"
+    part = f"(?:[^\\W中]|{mark})"
     found = set()
     for name in filter(None, map(normalise, names)):
         before = f"(?<!{part})" if re.match(part, name[0]) else ""
+        before += "(?<!中)" if re.match(mark, name[0]) else ""
         after = f"(?!{part})" if re.match(part, name[-1]) else ""
+        after += f"(?!{mark})" if name[-1] == "中" else ""
         if re.search(before + re.escape(name) + after, normalise(text)):
             found.add(name)
     return found
@@ -91,6 +97,96 @@ def test_the_automaton_finds_what_one_search_a_name_finds(
     assert NameMatcher(names).find(text) == _naive(names, text)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "is_found"),
+    [
+        # Possessives, with whatever apostrophe; endings without one are other words.
+        ("Rand", "Rand's, Rand\u2019s, Rand\u02bcs, Rand\u00b4s", True),
+        ("Perrins", "the Perrins' house", True),
+        ("Perrins", "the Perrins\u2019 house", True),
+        ("Rand", "the Rands' house", False),
+        ("Rand", "Rands Schwert", False),
+        # Hyphens, apostrophes and other signs within names and beside them.
+        ("Rand", "a Rand-like man, non-Rand", True),
+        ("Aes-Sedai", "an Aes\u2010Sedai", True),
+        ("Aes-Sedai", "an Aes\u2011Sedai", True),
+        ("Aes-Sedai", "an Aes\u2013Sedai", True),
+        ("Aes-Sedai", "Aes Se\u00addai", False),
+        ("Aes Sedai", "an Aes Se\u00addai", True),
+        ("al'Thor", "Rand al\u2018Thor", True),
+        ("al\u2019Thor", "Rand al'Thor", True),
+        ("al\u02bcThor", "Rand AL\u00b4THOR", True),
+        ("C++", "(C++)", True),
+        (".NET", "on .NET 8", True),
+        ("AT&T", "AT&amp;T", False),
+        ("AT&T", "AT&T\u2019s", True),
+        # Articles are part of a name.
+        ("the Dragon Reborn", "The Dragon Reborn", True),
+        ("the Dragon Reborn", "a Dragon Reborn", False),
+        ("Dragon Reborn", "the Dragon Reborn", True),
+        # Case and accents.
+        ("Ilgın", "ILGIN", True),
+        ("Ilgın", "ılgın", True),
+        ("İzmir", "izmir", True),
+        ("İzmir", "IZMIR'de", True),
+        ("Weiß", "WEISS", True),
+        ("WEIẞ", "weiß", True),
+        ("Οδυσσεύς", "ΟΔΥΣΣΕΥΣ", True),
+        ("Οδυσσεύς", "Οδυσσέας", False),
+        ("Ёлкин", "ЕЛКИНА", False),
+        ("Ёлкин", "ЕЛКИН.", True),
+        ("Nguyễn", "Nguye\u0302\u0303n", True),
+        ("ＡＢＣ", "abc", True),
+        # Points and joiners of Arabic, Persian and Hebrew; hyphen and quotes of Hebrew.
+        ("محمد", "مُحَمَّد", True),
+        ("محمد", "محـــمد", True),
+        ("محمد", "محمدي", False),
+        ("می\u200cخواهم", "میخواهم", True),
+        ("שלום", "שָׁלוֹם", True),
+        ("שלום", "ושלום", False),
+        ("תל-אביב", "תל־אביב", True),
+        ("ז'בוטינסקי", "ז׳בוטינסקי", True),
+        # Vowel signs and other marks of a letter continue a word and make another one.
+        ("नमक", "नमकी", False),
+        ("हिन्दी", "हिनदी", False),
+        ("हिन्दी", "(हिन्दी)", True),
+        ("தமிழ்", "தமிழ்", True),
+        ("தமிழ", "தமிழ்", False),
+        # Scripts without spaces: every place is a border, but not within a sign.
+        ("北京", "我在北京工作", True),
+        ("北京", "東京", False),
+        ("𠮷野", "その𠮷野屋", True),
+        ("Rand", "我是Rand嗎", True),
+        ("Rand", "我是Random", False),
+        ("東京タワー", "昨日東京タワーに行った", True),
+        ("タワ", "タワー", False),
+        ("ひかり", "これはひかりです", True),
+        ("かき", "かぎ", False),
+        ("か\u3099", "がく", True),
+        ("ﾗﾝﾄﾞ", "ランドは", True),
+        ("ラン", "フランスの", False),
+        ("ラン", "彼はランを見た", True),
+        ("ラン", "ブーラン", False),
+        ("กรุงเทพ", "ฉันอยู่กรุงเทพนะ", True),
+        ("กา", "กำ", False),
+        ("ปา", "ป่า", False),
+        ("ន", "នំ", False),
+        ("서울", "서울에서", False),
+    ],
+)
+def test_names_are_found_in_every_script(name: str, text: str, is_found: bool) -> None:
+    matcher = NameMatcher([name])
+    assert matcher.find(text) == ({normalise(name)} if is_found else set())
+    assert matcher.find_normalised(normalise(text)) == matcher.find(text)
+
+
+@given(st.text(), st.text())
+def test_normalising_is_the_same_whatever_is_remembered(text: str, ascii_text: str) -> None:
+    """Runs outside ASCII are folded on their own: ASCII around them changes nothing."""
+    apart = " ".join((normalise(text), normalise(ascii_text))).strip()
+    assert normalise(f"{text} {ascii_text}") == " ".join(apart.split())
+
+
 @given(st.text())
 def test_normalised_text_stays_as_it_is(text: str) -> None:
     once = normalise(text)
@@ -100,6 +196,7 @@ def test_normalised_text_stays_as_it_is(text: str) -> None:
 def test_an_alias_of_several_entities_stands_for_neither_of_them() -> None:
     index = EntityIndex([RAND, LEWS])
     assert index.ambiguous == {"lord dragon"}
+    assert index.ambiguous_names() == {"lord dragon": [RAND, LEWS]}
     assert index.forms("Rand al'Thor") == {"rand al'thor", "rand", "the dragon reborn"}
     assert index.forms("rand") == index.forms("Rand al'Thor")
     assert "lord dragon" in index.forms("Lord Dragon")
@@ -133,6 +230,8 @@ def test_a_topic_is_covered_by_text_or_mentions_under_its_own_aliases(
     found = matcher.covered(Chunk("id", text, "file.md", mentions))
     assert found == expected
     assert list(found) == sorted(found)
+    mentioned = Chunk("id", text, "file.md", mentions)
+    assert matcher.covered_normalised(normalise(named_text(mentioned))) == expected
 
 
 def test_one_name_may_cover_several_topics() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from codex_forge.artifact import Artifact, open_artifact
-from codex_forge.config.sections import SplitConfig
+from codex_forge.config.pairs import SplitConfig
 from codex_forge.corpus import chunk_id_of
 from codex_forge.errors import EXIT_CHANGE_SOMETHING, EXIT_DONE
 from codex_forge.jsonl import read_json, read_jsonl
@@ -248,8 +248,14 @@ def test_pairs_have_their_fields_and_the_corpus_has_their_texts(corpus: Corpus, 
                 "positive_id",
                 "negative_ids",
                 "negative_sources",
+                "negative_similarities",
+                "negative_hardness",
+                "similarity",
                 "phase",
                 "source",
+                "category",
+                "domain",
+                "topics",
             ]
             assert row["positive"] == texts[row["positive_id"]]
             assert row["negatives"] == [texts[i] for i in row["negative_ids"]]

@@ -44,6 +44,47 @@ def test_counts_are_those_of_the_models_own_tokenizer(folder: Path, prompt: str)
     assert found.truncated == 1
 
 
+def test_any_tokenizer_will_do_and_tells_its_limit(folder: Path) -> None:
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(str(folder))
+    bare = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    expected = audit_lengths(TEXTS, load_tokenizer(folder), 256)
+    assert audit_lengths(TEXTS, folder) == expected == audit_lengths(TEXTS, str(folder))
+    assert audit_lengths(TEXTS, theirs, 256) == expected
+    assert audit_lengths(TEXTS, theirs).limit == theirs.model_max_length
+    assert audit_lengths(TEXTS, bare, 256) == expected
+    assert bare.encode("word " * 1000).ids != [], "the given tokenizer is left as it was"
+    with pytest.raises(ConfigError, match="give `limit`"):
+        audit_lengths(TEXTS, bare)
+    with pytest.raises(ConfigError, match="does not count tokens"):
+        audit_lengths(TEXTS, 7)
+
+
+@pytest.mark.parametrize("prompt", ["", "search_document: "])
+@pytest.mark.parametrize("limit", [2, 3, 8, 40, 256, 5000])
+def test_the_cut_is_where_the_models_own_truncation_stops(
+    folder: Path, limit: int, prompt: str
+) -> None:
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(str(folder))
+    counter = load_tokenizer(folder)
+    for text in TEXTS:
+        at = counter.cut(text, limit, prompt)
+        whole = theirs(prompt + text)["input_ids"]
+        assert (at is None) == (len(whole) <= limit)
+        if at is not None:
+            kept = theirs(prompt + text[:at])["input_ids"]
+            assert len(kept) <= max(limit, len(theirs(prompt)["input_ids"]))
+            told = theirs(
+                prompt + text, truncation=True, max_length=limit, return_offsets_mapping=True
+            )
+            end = max(end for _, end in told["offset_mapping"])
+            assert at == max(0, end - len(prompt))
+
+
 def test_a_model_without_a_fast_tokenizer_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no tokenizer\.json"):
         load_tokenizer(tmp_path)

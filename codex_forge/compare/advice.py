@@ -23,7 +23,13 @@ def recommendations(report: Report) -> list[str]:
 
 
 def _decision(report: Report) -> Iterator[str]:
-    if report["verdict"] == "improved":
+    if report["verdict"] == "improved" and report["folds"]:
+        yield (
+            "The gain holds on questions that no model saw before it answered them: these "
+            f"settings work. Cross-fitting judges them and not one of the {report['folds']} "
+            "models: train the one to use without folds."
+        )
+    elif report["verdict"] == "improved":
         yield (
             "The gain holds on questions that training never saw: the candidate can replace the "
             "baseline. Embed the corpus with it before queries use it."

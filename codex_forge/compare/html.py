@@ -50,6 +50,7 @@ _SLICES = {
     "alias_in_index": "By whether an index knows the name in the question",
     "name_in_index": "By whether an index knows the name in the question",
     "exposure": "By whether training saw the answer",
+    "fold": "By fold, each with a model of its own",
 }
 _SLICE_VALUES = {
     ("alias_in_index", "true"): "name is in an index",

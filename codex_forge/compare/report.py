@@ -1,4 +1,4 @@
-"""The facts of a comparison, from two evaluate artifacts: numbers, slices, examples, lineage."""
+"""The facts of a comparison, from its two sides: numbers, slices, examples."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from codex_forge.artifact import Artifact
 from codex_forge.compare.advice import (
     BELOW_ALL_TIERS,
     LEAST_GROUPS,
@@ -15,32 +14,33 @@ from codex_forge.compare.advice import (
     NOT_JUDGED,
     recommendations,
 )
+from codex_forge.compare.sides import Row, Side
 from codex_forge.compare.significance import Paired, Resampler, verdict
-from codex_forge.config import flatten
 from codex_forge.config.sections import CompareConfig, Tier
-from codex_forge.jsonl import read_json, read_jsonl
 from codex_forge.metrics import RUBRIC_MAXIMUM, slice_value
 
-Row = dict[str, Any]
+_TIMES = ("p50", "p95")
 
 
 class Comparison:
     """Two runs over the same questions."""
 
     def __init__(
-        self, baseline: Artifact, candidate: Artifact, config: CompareConfig, seed: int
+        self,
+        baseline: Side,
+        candidate: Side,
+        config: CompareConfig,
+        seed: int,
+        everything: dict[str, Any] | None = None,
     ) -> None:
-        """Read both; their questions are the same, in the same order."""
-        self._config, self._seed = config, seed
-        self._artifacts = {"baseline": baseline, "candidate": candidate}
-        self._reports = {
-            side: read_json(artifact.path("report.json"))
-            for side, artifact in self._artifacts.items()
-        }
-        self._rows = {
-            side: list(read_jsonl(artifact.path("per_question.jsonl")))
-            for side, artifact in self._artifacts.items()
-        }
+        """Read both; their questions are the same, in the same order.
+
+        `everything` holds the numbers on all questions, which are told and not judged.
+        """
+        self._config, self._seed, self._everything = config, seed, everything
+        self._sides = {"baseline": baseline, "candidate": candidate}
+        self._reports = {name: side.reports() for name, side in self._sides.items()}
+        self._rows = {name: side.rows() for name, side in self._sides.items()}
         self._pairs = list(zip(self._rows["baseline"], self._rows["candidate"], strict=True))
 
     def report(self) -> dict[str, Any]:
@@ -57,14 +57,14 @@ class Comparison:
             "tier_judged_at": _round(main.candidate.low),
             "tiers": [tier.model_dump() for tier in self._config.tiers],
             "measure": MEASURE,
-            "part": self._reports["candidate"]["part"],
+            "part": self._reports["candidate"][0]["part"],
+            "folds": self._sides["candidate"].folds,
             "questions": len(self._pairs),
             "groups": resampler.groups,
             "confidence": self._config.confidence,
             "resamples": self._config.resamples,
             "smallest_detectable": _round(main.smallest_detectable) or None,
-            "baseline": self._side("baseline"),
-            "candidate": self._side("candidate"),
+            **{name: side.facts() for name, side in self._sides.items()},
             "metrics": {name: _numbers(paired) for name, paired in found.items()},
             "at_ceiling": sum(
                 b["measures"][MEASURE] >= RUBRIC_MAXIMUM
@@ -73,7 +73,8 @@ class Comparison:
             ),
             "slices": self._slices(),
             "distribution": self._distribution(),
-            "latency_ms": {side: r["latency_ms"] for side, r in self._reports.items()},
+            "latency_ms": {side: _latency(found) for side, found in self._reports.items()},
+            "all_questions": self._everything,
             **self._examples(),
         }
         report["recommendations"] = recommendations(report)
@@ -84,6 +85,7 @@ class Comparison:
         return [
             {
                 "query_id": before["query_id"],
+                **({"fold": before["fold"]} if self._sides["candidate"].folds else {}),
                 "question": before["question"],
                 "category": before["category"],
                 "difficulty": before["difficulty"],
@@ -104,20 +106,10 @@ class Comparison:
             [after["measures"][name] for _, after in pairs],
         )
 
-    def _side(self, side: str) -> dict[str, Any]:
-        manifest, report = self._artifacts[side].manifest, self._reports[side]
-        return {
-            "name": manifest.name,
-            "fingerprint": manifest.fingerprint,
-            "digest": manifest.digest,
-            "retriever": report["retriever"],
-            "model": report["model"],
-        }
-
     def _slices(self) -> dict[str, Any]:
-        """The rubric of both sides by the values of every field that both sliced."""
+        """The rubric of both sides by the values of every field that was sliced, and by fold."""
         found: dict[str, Any] = {}
-        for name, values in self._reports["candidate"]["slices"].items():
+        for name, values in self._values().items():
             found[name] = {}
             for value in values:
                 pairs = [p for p in self._pairs if slice_value(p[0].get(name)) == value]
@@ -129,6 +121,16 @@ class Comparison:
                     **{key: numbers[key] for key in kept},
                 }
         return found
+
+    def _values(self) -> dict[str, list[str]]:
+        """The values of each sliced field; a fold may lack one that another has."""
+        found: dict[str, dict[str, None]] = {}
+        for report in self._reports["candidate"]:
+            for name, values in report["slices"].items():
+                found.setdefault(name, {}).update(dict.fromkeys(values))
+        sides = self._sides["candidate"]
+        folds = {"fold": [str(fold) for fold in range(sides.folds)]} if sides.folds else {}
+        return {**{name: sorted(values) for name, values in found.items()}, **folds}
 
     def _distribution(self) -> dict[str, Any]:
         edges = [0, 1, 2, 3, 4, 5]
@@ -153,27 +155,6 @@ def tier_of(score: float, tiers: Sequence[Tier]) -> str:
     return reached[-1] if reached else BELOW_ALL_TIERS
 
 
-def lineage(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
-    """How each artifact was made: settings, inputs, fingerprints."""
-    found = []
-    for artifact in artifacts:
-        manifest = artifact.manifest
-        found.append(
-            {
-                "kind": manifest.kind,
-                "name": manifest.name,
-                "fingerprint": manifest.fingerprint,
-                "digest": artifact.digest,
-                "settings": flatten(manifest.settings),
-                "inputs": {
-                    role: f"{given.kind} {given.name} {given.digest[:12]}"
-                    for role, given in manifest.inputs.items()
-                },
-            }
-        )
-    return found
-
-
 def _numbers(paired: Paired) -> dict[str, Any]:
     return {
         "baseline": _round(paired.baseline.mean),
@@ -189,6 +170,15 @@ def _numbers(paired: Paired) -> dict[str, Any]:
         "baseline_high": _round(paired.baseline.high),
         "candidate_low": _round(paired.candidate.low),
         "candidate_high": _round(paired.candidate.high),
+    }
+
+
+def _latency(reports: Sequence[Row]) -> dict[str, float]:
+    """Milliseconds of one query; with folds the mean over their models."""
+    timed = [report["latency_ms"] for report in reports]
+    return {
+        **{name: round(sum(t[name] for t in timed) / len(timed), 3) for name in _TIMES},
+        "queries": sum(t["queries"] for t in timed),
     }
 
 

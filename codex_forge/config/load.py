@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -149,7 +149,7 @@ def _explain_one(detail: ErrorDetails) -> str:
     message = message[:1].lower() + message[1:]
     hidden = isinstance(detail["input"], dict) or message.startswith("credentials")
     got = "" if hidden else f" (got {detail['input']!r})"
-    return f"{key or 'config'}: {message}{got}"
+    return f"{key}: {message}{got}" if key else message
 
 
 def _nearest(location: Sequence[str | int]) -> str:
@@ -177,13 +177,25 @@ def _section_at(location: Sequence[str | int]) -> type[BaseModel]:
 
 
 def keys_of(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every key below a section as (dotted key, field), depth first."""
+    """Every key below a section as (dotted key, field), depth first.
+
+    A key that holds a list of sections (`[]`), or perhaps a section, comes before their keys.
+    """
     for name, field in section.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from keys_of(inner, f"{prefix}{name}.")
-        else:
+        inner = _inner_section(field.annotation)
+        listed = "[]" if get_origin(field.annotation) is tuple else ""
+        if inner is not field.annotation:
             yield f"{prefix}{name}", field
+        if inner is not None:
+            yield from keys_of(inner, f"{prefix}{name}{listed}.")
+
+
+def _inner_section(annotation: Any) -> type[BaseModel] | None:
+    """The section that a key holds, perhaps in a list or perhaps none at all."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
 
 
 def type_name(annotation: Any) -> str:

@@ -5,74 +5,26 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
-_ROUNDING = 1e-6
+from codex_forge.config.pairs import PairsConfig
+from codex_forge.config.section import Count, Paths, Positive, Section, Share, refuse_secret
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-
-
-def _refuse_secret(url: str) -> None:
-    """Configs go into manifests and logs: no URL in them may carry credentials."""
-    scheme, _, rest = url.partition("://")
-    # A secret may hold `/`: then what looks like the bucket is `KEY:SECR`.
-    host = rest.split("/", 1)[0]
-    if re.search(r"[?&](x-amz-|awsaccesskeyid=|signature=|sig=|token=)", url, re.IGNORECASE):
-        raise ValueError("a signed URL is a secret; give the plain one and credentials apart")
-    port = scheme in ("http", "https") and host.rpartition(":")[2].isdigit()
-    if "@" in host or (":" in host and not port and not host.startswith("arn:")):
-        raise ValueError("credentials do not belong in a URL; set AWS_ACCESS_KEY_ID and so on")
-
-
-def _one_is_a_list(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
-Paths = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_one_is_a_list),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
-]
-"""Paths, globs and URLs; one may stand without the brackets of a list."""
-
-
-class Section(BaseModel):
-    """A frozen value; a key that it does not know is an error."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
-        """YAML reads `on` and `yes` as true, which Python takes for the number 1."""
-        field = cls.model_fields[info.field_name or ""]
-        if isinstance(value, bool) and field.annotation is not bool:
-            raise ValueError("must not be true or false; quote it if it is a word")
-        return value
+FOLD = "{fold}"
+"""Stands for the number of a fold in the name of an evaluate artifact."""
 
 
 class CorpusConfig(Section):
     """The documents of the domain: chunks, alias indexes and the question bank."""
 
-    chunks: Paths = Field(min_length=1)
+    chunks: Paths = ()
     """Files of chunks, a JSON object a line (`text`, `filename`, `*_mentions`); globs and URLs."""
     indexes: Paths = ()
     """Files of entities with their aliases (`*_index.json`); globs and URLs."""
     questions: Paths = ()
     """Files of test questions (`{"questions": [...]}`); globs and URLs."""
+    encoding: str = "auto"
+    """Of the files: `auto` (UTF-8, or what a byte order mark says), or a name such as `cp1252`."""
     on_bad_record: Literal["fail", "reject"] = "fail"
     """`fail` stops at bad records and shows them; `reject` sets them aside with their reason."""
 
@@ -80,7 +32,7 @@ class CorpusConfig(Section):
     @classmethod
     def _no_secret_in_a_url(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for url in value:
-            _refuse_secret(url)
+            refuse_secret(url)
         return value
 
 
@@ -103,90 +55,19 @@ class ModelConfig(Section):
     """Where to compute; `auto` takes the accelerator when there is one."""
 
 
-class SplitConfig(Section):
-    """How the question bank is divided; questions with the same answer stay together."""
-
-    train: Share = 0.3
-    """Share of questions that may be trained on."""
-    dev: Share = 0.1
-    """Share of questions that training may look at to choose."""
-    test: Share = 0.6
-    """Share of questions that only `evaluate` reads."""
-    group_by: tuple[str, ...] = ()
-    """More question fields whose equal values keep questions in one part, such as `entity`."""
-
-    @model_validator(mode="after")
-    def _shares_add_up(self) -> SplitConfig:
-        if abs(self.train + self.dev + self.test - 1.0) > _ROUNDING:
-            raise ValueError("train + dev + test must be 1")
-        return self
-
-
-class SynthesisConfig(Section):
-    """Queries made from what the corpus and the alias indexes say."""
-
-    templates: tuple[str, ...] = ("{name}", "tell me about {name}", "who or what is {name}")
-    """Wordings of a query; `{name}` stands for an entity's name, an alias or a mention."""
-    per_entity: Count = 8
-    """At most this many queries for an entity, over its names and aliases."""
-    per_name: Positive = 2
-    """At most this many wordings of one name."""
-    from_mentions: bool = True
-    """Also make queries from mentions of chunks that no index names."""
-    synthetic_expansion: Positive = 5
-    """Queries made of a train question: itself, and rewordings through its entities' aliases."""
-
-    @field_validator("templates")
-    @classmethod
-    def _each_names_the_name(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for template in value:
-            if template.count("{name}") != 1 or template.count("{") != 1:
-                raise ValueError(f"template {template!r} must hold {{name}} once and no other {{}}")
-        return value
-
-
-class NegativesConfig(Section):
-    """Hard negatives: how many, from where, and what may never be one."""
-
-    num: Count = 3
-    """Negatives of a pair; fewer when the guard leaves fewer."""
-    related_entity: Annotated[float, Field(ge=0.0)] = 1.0
-    """Weight of chunks about an entity that the positive also mentions."""
-    overlapping_mentions: Annotated[float, Field(ge=0.0)] = 1.0
-    """Weight of chunks that share a mention with the positive."""
-    same_type: Annotated[float, Field(ge=0.0)] = 1.0
-    """Weight of chunks of the positive's type about another entity."""
-    bm25: Annotated[float, Field(ge=0.0)] = 2.0
-    """Weight of chunks that BM25 ranks high for the query."""
-    bm25_depth: Positive = 30
-    """How far down the BM25 ranking a negative may come from."""
-    generic_topic_share: Share = 0.01
-    """A topic in more than this share of all chunks does not alone make a chunk a positive."""
-
-
-class PairsConfig(Section):
-    """Training pairs from chunks, alias indexes and questions, split honestly."""
-
-    min_topic_coverage: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    """A chunk answers a question when it covers this share of its expected topics, or more."""
-    positives_per_query: Positive = 3
-    """At most this many positives for a query, the best covering first."""
-    near_duplicate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.7
-    """Train queries this similar (Jaccard of character 4-grams) to a test question are removed."""
-    split: SplitConfig = SplitConfig()
-    synthesis: SynthesisConfig = SynthesisConfig()
-    negatives: NegativesConfig = NegativesConfig()
-
-
 class AuditConfig(Section):
     """Token lengths, pair quality and leaks, as a verdict that `train` asks for."""
 
     max_truncated_share: Share = 0.05
     """The audit fails when more than this share of any kind of text is truncated."""
+    max_evidence_lost_share: Share = 0.01
+    """The audit fails when in more than this share of pairs an expected topic lies past the cut."""
     max_defect_share: Share = 0.0
     """The audit fails when more than this share of train pairs has a defect."""
     worst: Positive = 10
     """How many of the longest texts of each kind the report lists."""
+    probe: bool = False
+    """Measure the memory of training on the model itself (loads it), instead of estimating it."""
 
 
 class TrainConfig(Section):
@@ -262,8 +143,9 @@ class EvaluateConfig(Section):
 
     retriever: Literal["dense", "bm25"] = "dense"
     """`dense`: exact cosine over the embed artifact; `bm25`: words alone, named `<name>-bm25`."""
-    part: Literal["test", "dev"] = "test"
-    """Which questions: `test`, or `dev` (named `<name>-dev`) for choosing between models."""
+    part: Literal["test", "dev", "all"] = "test"
+    """Which questions: `test`; `dev` (named `<name>-dev`) for choosing between models; or `all`
+    (`<name>-all`), trained ones too, which no verdict, tier or gate ever judges."""
     k: tuple[Positive, ...] = Field(default=(1, 3, 5, 10), min_length=1)
     """Cut-offs of recall and precision."""
     rubric_k: Positive = 5
@@ -286,7 +168,9 @@ class Tier(Section):
     """A name for a level of the rubric."""
 
     name: str
+    """What the level is called."""
     at_least: Annotated[float, Field(ge=0.0, le=5.0)]
+    """Lowest rubric of the level."""
 
 
 class GateConfig(Section):
@@ -304,9 +188,10 @@ class CompareConfig(Section):
     """Baseline against candidate on the same questions, with uncertainty."""
 
     baseline: str | None = None
-    """Name of the evaluate artifact to beat; `<name>-base` when not given."""
+    """Name of the evaluate artifact to beat; `<name>-base` when not given. With folds it holds
+    `{fold}`, such as `mine-fold{fold}-bm25`."""
     candidate: str | None = None
-    """Name of the evaluate artifact that is judged; `<name>` when not given."""
+    """Name of the evaluate artifact that is judged; `<name>` when not given; `{fold}` as above."""
     resamples: Annotated[int, Field(ge=100)] = 10_000
     """Bootstrap resamples and random sign flips."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
@@ -341,7 +226,7 @@ class RunConfig(Section):
     """Where artifacts live: a folder, or `s3://bucket/prefix`."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 7
     """Every random choice follows from it."""
-    corpus: CorpusConfig
+    corpus: CorpusConfig = CorpusConfig()
     model: ModelConfig
     pairs: PairsConfig = PairsConfig()
     audit: AuditConfig = AuditConfig()
@@ -350,40 +235,81 @@ class RunConfig(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     compare: CompareConfig = CompareConfig()
 
+    @model_validator(mode="after")
+    def _there_is_something_to_read(self) -> RunConfig:
+        if not self.corpus.chunks and not self.pairs.data:
+            raise ValueError("there is nothing to read; give corpus.chunks, or pairs.data, or both")
+        return self
+
     @field_validator("store")
     @classmethod
     def _no_secret_in_the_store(cls, value: str) -> str:
-        _refuse_secret(value)
+        refuse_secret(value)
         if "://" in value and not value.startswith(("s3://", "file://", "memory://")):
             raise ValueError("must be a folder or s3://bucket/prefix")
         if value.startswith("s3:") and not re.match(r"s3://[^/]", value):
             raise ValueError("names no bucket; write s3://bucket/prefix")
         return value
 
+    @model_validator(mode="after")
+    def _names_of_folds_hold_the_fold(self) -> RunConfig:
+        folds = self.pairs.split.folds
+        for side in ("baseline", "candidate"):
+            name = getattr(self.compare, side)
+            if name is not None and bool(folds) != (FOLD in name):
+                must = "must" if folds else "can, without pairs.split.folds, not"
+                raise ValueError(f"compare.{side} {name!r} {must} hold {FOLD}")
+        return self
+
+    @property
+    def run_name(self) -> str:
+        """Name of the artifacts of this run, or of this fold of it (`<name>-fold0`)."""
+        split = self.pairs.split
+        return f"{self.name}-fold{split.fold}" if split.folds else self.name
+
     @property
     def embed_name(self) -> str:
-        """Name of the embed artifact that this config writes or reads."""
-        return self.name if self.embed.model == "trained" else f"{self.name}-base"
+        """Name of the embed artifact that this config writes or reads.
+
+        All folds share the base model's vectors: those depend on the corpus alone.
+        """
+        return self.run_name if self.embed.model == "trained" else f"{self.name}-base"
 
     @property
     def evaluate_name(self) -> str:
         """Name of the evaluate artifact that this config writes."""
-        stem = f"{self.name}-bm25" if self.evaluate.retriever == "bm25" else self.embed_name
-        return stem if self.evaluate.part == "test" else f"{stem}-dev"
+        stem = self.run_name
+        if self.evaluate.retriever == "bm25":
+            stem += "-bm25"
+        elif self.embed.model == "base":
+            stem += "-base"
+        return stem if self.evaluate.part == "test" else f"{stem}-{self.evaluate.part}"
 
     @property
     def baseline_name(self) -> str:
-        """Name of the evaluate artifact that `compare` takes as the baseline."""
-        return self.compare.baseline or f"{self.name}-base"
+        """Name of the evaluate artifact that `compare` takes as the baseline.
+
+        With folds it stands for one a fold, and holds `{fold}`.
+        """
+        return self.compare.baseline or f"{self._compared}-base"
 
     @property
     def candidate_name(self) -> str:
-        """Name of the evaluate artifact that `compare` judges."""
-        return self.compare.candidate or self.name
+        """Name of the evaluate artifact that `compare` judges; `{fold}` as in the baseline's."""
+        return self.compare.candidate or self._compared
+
+    @property
+    def _compared(self) -> str:
+        return f"{self.name}-fold{FOLD}" if self.pairs.split.folds else self.name
 
     @property
     def compare_name(self) -> str:
         """Name of the compare artifact: the run's, or what is compared when that is chosen."""
+        ending = "-crossfit" if self.pairs.split.folds else ""
         if self.compare.baseline is None and self.compare.candidate is None:
-            return self.name
-        return f"{self.candidate_name}-vs-{self.baseline_name}"
+            return f"{self.name}{ending}"
+        sides = (self.candidate_name, self.baseline_name)
+        return (
+            "-vs-".join(side.replace(f"-fold{FOLD}", "").replace(FOLD, "") for side in sides)
+            + ending
+        )

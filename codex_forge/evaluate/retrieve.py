@@ -9,9 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from codex_forge.corpus import ChunkTable
 from codex_forge.model.encoder import Encoder
 from codex_forge.progress import progress
-from codex_forge.records import Chunk, Question, Run
+from codex_forge.records import Question, Run
 from codex_forge.search import Bm25, ExactDense, Mask
 
 _WARM_UP = 5
@@ -34,9 +35,9 @@ class Retriever(Protocol):
 class Bm25Retriever:
     """Words alone."""
 
-    def __init__(self, chunks: Sequence[Chunk]) -> None:
+    def __init__(self, chunks: ChunkTable) -> None:
         """Index the texts of the chunks."""
-        self._index = Bm25([c.chunk_id for c in chunks], [c.text for c in chunks])
+        self._index = Bm25(_ids(chunks), list(chunks.texts()))
         self.chunk_ids = self._index.chunk_ids
 
     def prepare(self, texts: Sequence[str]) -> Sequence[object]:
@@ -69,7 +70,7 @@ class DenseRetriever:
 
 
 def retrieve(
-    retriever: Retriever, questions: Sequence[Question], chunks: Sequence[Chunk], depth: int
+    retriever: Retriever, questions: Sequence[Question], chunks: ChunkTable, depth: int
 ) -> Run:
     """A run of `depth` chunks for every question; chunks later than its time limit are left out."""
     mask_of = _masks(retriever, chunks)
@@ -98,15 +99,16 @@ def latency(
     return {"p50": round(float(p50), 3), "p95": round(float(p95), 3), "queries": len(times)}
 
 
-def _masks(retriever: Retriever, chunks: Sequence[Chunk]) -> Callable[[float | None], Mask | None]:
+def _masks(retriever: Retriever, chunks: ChunkTable) -> Callable[[float | None], Mask | None]:
     """A function from a time limit to the chunks that may be known then."""
-    order_of = {chunk.chunk_id: chunk.temporal_order for chunk in chunks}
-    times = np.array(
-        [order_of[i] if order_of[i] is not None else -np.inf for i in retriever.chunk_ids],
-        dtype=np.float64,
-    )
+    row_of = {chunk_id: row for row, chunk_id in enumerate(_ids(chunks))}
+    times = chunks.times[[row_of[chunk_id] for chunk_id in retriever.chunk_ids]]
 
     def mask(limit: float | None) -> Mask | None:
-        return None if limit is None else times <= limit
+        return None if limit is None else np.isnan(times) | (times <= limit)
 
     return mask
+
+
+def _ids(chunks: ChunkTable) -> list[str]:
+    return [chunks.chunk_id(row) for row in range(len(chunks))]

@@ -8,27 +8,27 @@ from typing import Any
 
 from codex_forge import embeddings
 from codex_forge.artifact import Artifact, Draft
-from codex_forge.corpus import Corpus, CorpusFiles, check_same_files, find_files, read_corpus
+from codex_forge.corpus import Corpus, CorpusFiles, check_same_files, read_corpus
 from codex_forge.entities import EntityIndex, TopicMatcher
 from codex_forge.errors import InputError
+from codex_forge.evaluate.bank import Bank
 from codex_forge.job import Job
-from codex_forge.jsonl import read_json, read_jsonl, write_json, write_jsonl
+from codex_forge.jsonl import read_json, write_json, write_jsonl
 from codex_forge.metrics import ir_measures, mean, rubric, slice_value
 from codex_forge.model import locate
 from codex_forge.records import Chunk, Question, Run
-from codex_forge.trec import read_qrels, write_run
+from codex_forge.trec import write_run
 
 log = logging.getLogger("codex_forge")
 
 _SNIPPET = 400
-_ALWAYS_SLICED = ("exposure", "name_in_index")
 
 
 def run(job: Job) -> None:
-    """Evaluate one retriever on the held-out questions, unless that is done."""
+    """Evaluate one retriever on a part of the question bank, unless that is done."""
     config = job.config
-    files = find_files(config.corpus)
-    pairs = job.open("pairs", config.name)
+    files = job.corpus_files()
+    pairs = job.open("pairs", config.run_name)
     inputs = {"pairs": pairs.as_input(), **files.inputs(("chunks", "indexes"))}
     check_same_files(pairs, inputs, ("chunks", "indexes"))
     embedded = None
@@ -70,17 +70,8 @@ class Evaluation:
     ) -> None:
         """Read questions, qrels and corpus; load the model if the retriever needs one."""
         self._config = job.config.evaluate
-        part = self._config.part
-        self._records = list(read_jsonl(pairs.path(f"questions-{part}.jsonl")))
-        if not self._records:
-            raise InputError(
-                f"there are no {part} questions",
-                where=pairs.url,
-                do="give corpus.questions, or change pairs.split",
-            )
-        self._questions = [_question(record) for record in self._records]
-        self._qrels = read_qrels(pairs.path(f"qrels-{part}.tsv"))
-        self._corpus = read_corpus(files, "reject")
+        self._bank = Bank(pairs, self._config.part)
+        self._corpus = read_corpus(files, "reject", job.scratch)
         self._job, self._embedded = job, embedded
         self._tag = job.config.evaluate_name
 
@@ -90,9 +81,9 @@ class Evaluation:
 
         retriever = self._retriever()
         depth = self._config.depth
-        run = retrieve(retriever, self._questions, self._corpus.chunks, depth)
+        run = retrieve(retriever, self._bank.questions, self._corpus.chunks, depth)
         rows = list(self._judge(run))
-        timing = latency(retriever, self._questions, depth, self._config.latency_queries)
+        timing = latency(retriever, self._bank.questions, depth, self._config.latency_queries)
         report: dict[str, Any] = {
             "name": self._tag,
             "retriever": self._config.retriever,
@@ -135,32 +126,34 @@ class Evaluation:
 
     def _judge(self, run: Run) -> Iterator[dict[str, Any]]:
         """One row a question: the record, its measures, and what was retrieved."""
-        measures = ir_measures(self._qrels, run, self._config.k)
-        matcher = _Covered(self._corpus, self._questions)
-        chunk_of = {chunk.chunk_id: chunk for chunk in self._corpus.chunks}
+        measures = ir_measures(self._bank.qrels, run, self._config.k)
+        matcher = _Covered(self._corpus, self._bank.questions)
+        chunks = self._corpus.chunks
         k = self._config.rubric_k
-        for record, question in zip(self._records, self._questions, strict=True):
+        for record, question in zip(self._bank.records, self._bank.questions, strict=True):
             best = run[question.query_id][:k]
-            covers = [matcher.topics(chunk_of[i], question.expected_topics) for i, _ in best]
-            grades = self._qrels.get(question.query_id, {})
+            found = [chunks[chunks.position(chunk_id)] for chunk_id, _ in best]
+            covers = [matcher.topics(chunk, question.expected_topics) for chunk in found]
+            grades = self._bank.qrels.get(question.query_id, {})
+            relevant = [grades.get(chunk.chunk_id, 0) > 0 for chunk in found]
             yield {
                 **record,
                 "measures": {
-                    "rubric": rubric(question.expected_topics, covers),
+                    "rubric": rubric(question.expected_topics, covers, relevant),
                     **measures[question.query_id],
                 },
                 "retrieved": [
                     {
                         "rank": rank,
-                        "chunk_id": chunk_id,
-                        "filename": chunk_of[chunk_id].filename,
+                        "chunk_id": chunk.chunk_id,
+                        "filename": chunk.filename,
                         "score": round(score, 6),
-                        "relevant": grades.get(chunk_id, 0) > 0,
+                        "relevant": answers,
                         "covers": covered,
-                        "text": chunk_of[chunk_id].text[:_SNIPPET],
+                        "text": chunk.text[:_SNIPPET],
                     }
-                    for rank, ((chunk_id, score), covered) in enumerate(
-                        zip(best, covers, strict=True), start=1
+                    for rank, (chunk, (_, score), covered, answers) in enumerate(
+                        zip(found, best, covers, relevant, strict=True), start=1
                     )
                 ],
             }
@@ -168,7 +161,7 @@ class Evaluation:
     def _slices(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Mean measures by the values of each sliced field."""
         found: dict[str, Any] = {}
-        for name in dict.fromkeys((*self._config.slices, *_ALWAYS_SLICED)):
+        for name in dict.fromkeys((*self._config.slices, *self._bank.slices)):
             groups: dict[str, list[dict[str, Any]]] = {}
             for row in rows:
                 if row.get(name) not in (None, ""):
@@ -208,17 +201,6 @@ def _same_model(embedded: Artifact, digest: str) -> None:
         )
 
 
-def _question(record: dict[str, Any]) -> Question:
-    return Question(
-        query_id=record["query_id"],
-        text=record["question"],
-        category=record["category"],
-        expected_topics=tuple(record["expected_topics"]),
-        difficulty=record["difficulty"],
-        temporal_limit=record["temporal_limit"],
-    )
-
-
 def _means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     names = rows[0]["measures"]
     return {name: round(mean([row["measures"][name] for row in rows]), 6) for name in names}
@@ -236,5 +218,12 @@ def _log_report(report: dict[str, Any]) -> None:
         metrics["mrr@10"],
         metrics["ndcg@10"],
     )
+    held = report["slices"]["part"].get("test") if report["part"] == "all" else None
+    if held:
+        log.info(
+            "  of these, %d held-out test questions: rubric %.2f/5 (the number to judge by)",
+            held["questions"],
+            held["metrics"]["rubric"],
+        )
     latency = report["latency_ms"]
     log.info("  one query: p50 %.1f ms, p95 %.1f ms", latency["p50"], latency["p95"])

@@ -25,22 +25,26 @@ class BaseModel:
     identity: Input
 
 
-def locate(config: ModelConfig) -> BaseModel:
+def locate(config: ModelConfig, key: str = "model.base") -> BaseModel:
     """Find the base model: a folder, `package:NAME/FOLDER`, or a model hub id.
+
+    Args:
+        config: names it.
+        key: the config key that errors speak of.
 
     Raises:
         ConfigError: there is no such model here; says how to get it.
     """
-    folder = _folder(config)
+    folder = _folder(config, key)
     if not any(folder.glob("*.json")):
         raise ConfigError(
-            f"model.base {config.base!r} holds no model",
+            f"{key} {config.base!r} holds no model",
             where=folder,
             do="give a folder with a config.json and safetensors weights",
         )
     if not any(folder.rglob("*.safetensors")):
         raise ConfigError(
-            f"model.base {config.base!r} has no safetensors weights (pickled ones are not loaded)",
+            f"{key} {config.base!r} has no safetensors weights (pickled ones are not loaded)",
             where=folder,
             do="convert it with model.save_pretrained(..., safe_serialization=True)",
         )
@@ -60,18 +64,18 @@ def locate(config: ModelConfig) -> BaseModel:
     return BaseModel(folder, Input("model", config.base, digest, digest))
 
 
-def _folder(config: ModelConfig) -> Path:
+def _folder(config: ModelConfig, key: str) -> Path:
     if config.base.startswith("package:"):
-        return _in_package(config.base)
+        return _in_package(config.base, key)
     path = Path(config.base).expanduser()
     if path.is_dir():
         return path
     if config.base.startswith((".", "/", "~")):
-        raise ConfigError("no such folder", where=f"model.base {config.base!r}", do="check it")
-    return _from_hub(config)
+        raise ConfigError("no such folder", where=f"{key} {config.base!r}", do="check it")
+    return _from_hub(config, key)
 
 
-def _in_package(base: str) -> Path:
+def _in_package(base: str, key: str) -> Path:
     package, _, folder = base.removeprefix("package:").partition("/")
     try:
         spec = importlib.util.find_spec(package) if package.isidentifier() else None
@@ -80,17 +84,17 @@ def _in_package(base: str) -> Path:
     if spec is None or spec.origin is None:
         raise ConfigError(
             f"no installed Python package {package!r}",
-            where=f"model.base {base!r}",
+            where=f"{key} {base!r}",
             do=f"pip install {package.replace('_', '-')}",
         )
     root = Path(spec.origin).resolve().parent
     path = (root / folder).resolve()
     if not path.is_relative_to(root) or not path.is_dir():
-        raise ConfigError(f"the package has no folder {folder!r}", where=f"model.base {base!r}")
+        raise ConfigError(f"the package has no folder {folder!r}", where=f"{key} {base!r}")
     return path
 
 
-def _from_hub(config: ModelConfig) -> Path:
+def _from_hub(config: ModelConfig, key: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -101,7 +105,7 @@ def _from_hub(config: ModelConfig) -> Path:
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() not in ("", "0", "FALSE", "NO")
         raise ConfigError(
-            f"model.base {config.base!r} is neither a folder nor a model that can be had from the "
+            f"{key} {config.base!r} is neither a folder nor a model that can be had from the "
             f"hub ({type(error).__name__})",
             do="HF_HUB_OFFLINE is set: set it to 0 to download, or give the folder of a model"
             if offline

@@ -2,27 +2,42 @@
 
 Sources: chunks about an entity that the positive also names (`related_entity`), chunks that share
 a mention with it (`overlapping_mentions`), chunks of its type about something else (`same_type`),
-and chunks that BM25 ranks high for the query (`bm25`). The guard stops what may be an answer; each
-stop is counted with its reason.
+chunks that BM25 ranks high for the query (`bm25`), chunks whose TF-IDF cosine with the positive
+lies in a band (`tfidf_band`), and chunks that the base model finds near the query (`nearest`).
+What the guard stops is counted with its reason.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from codex_forge.config.sections import NegativesConfig
+import numpy as np
+
+from codex_forge.config.pairs import NegativesConfig
 from codex_forge.corpus import Corpus
-from codex_forge.entities import EntityIndex, NameMatcher, named_text, normalise
-from codex_forge.pairs.positives import Judge, in_time
-from codex_forge.pairs.synthesis import Query
-from codex_forge.records import Chunk
+from codex_forge.entities import EntityIndex, NameMatcher, named_text
+from codex_forge.pairs.guard import Guard, Reason
+from codex_forge.pairs.positives import in_time
+from codex_forge.pairs.query import Positions, Query
 from codex_forge.seeded import generator
+from codex_forge.word_index import WordIndex
 
+SOURCES = (
+    "related_entity", "overlapping_mentions", "same_type", "bm25", "tfidf_band", "nearest"
+)  # fmt: skip
 _TRIES = 64
-_NEVER_GENERIC = 3
-"""A topic that so few chunks name is not generic, however small the corpus."""
+"""A source offers at most so many chunks before it is exhausted."""
+_BAND_DEPTH = 200
+
+
+class Candidates(NamedTuple):
+    """What searches found for one query, best first."""
+
+    by_words: Sequence[int]
+    by_model: Sequence[int] = ()
 
 
 class NegativeMiner:
@@ -32,142 +47,138 @@ class NegativeMiner:
         self,
         corpus: Corpus,
         index: EntityIndex,
-        judge: Judge,
+        guard: Guard,
+        words: WordIndex,
         config: NegativesConfig,
-        minimum_coverage: float,
     ) -> None:
-        """`judge` knows the topics of all queries that will be asked."""
+        """Sort the chunks by mention and by type once."""
         self.stopped: Counter[str] = Counter()
-        self._chunks, self._index, self._judge = corpus.chunks, index, judge
-        self._config, self._minimum = config, minimum_coverage
-        self._generic = max(_NEVER_GENERIC, config.generic_topic_share * len(corpus.chunks))
-        self._by_name = corpus.chunks_by_name()
+        self.guard = guard
+        self._chunks, self._index = corpus.chunks, index
+        self._words, self._config = words, config
         self._names = NameMatcher(index.names)
-        self._by_mention = _positions(corpus.chunks, lambda c: map(normalise, c.mentions))
-        self._by_type = _positions(corpus.chunks, lambda c: (c.chunk_type,) if c.chunk_type else ())
-        self._same_text: dict[str, list[int]] = _positions(
-            corpus.chunks, lambda c: (normalise(c.text),)
-        )
+        chunks, everyone = corpus.chunks, np.arange(len(corpus.chunks), dtype=np.int32)
+        carriers = np.repeat(everyone, np.diff(chunks.mention_ptr))
+        self._by_mention = _Holders(chunks.mention_of, carriers, len(chunks.mentions))
+        self._by_type = _Holders(chunks.type_of, everyone, len(chunks.types))
 
     def mine(
-        self, query: Query, positive: int, ranked: Sequence[int], seed: int
+        self, query: Query, positive: int, candidates: Candidates, seed: int, most: int
     ) -> list[tuple[int, str]]:
-        """(position, source) of at most `negatives.num` negatives of one pair.
+        """(position, source) of at most `most` negatives of one pair.
 
         Args:
             query: the query with all chunks known to answer it.
             positive: position of the chunk it is paired with.
-            ranked: positions of chunks by BM25 for the query, best first.
+            candidates: what searches found for the query.
             seed: of the run.
+            most: negatives wanted.
         """
         rng = generator(seed, "negatives", query.query_id, positive)
-        guard = self._guard(query)
+        reason = self.guard.of(query)
+        weights = {name: getattr(self._config, name) for name in SOURCES}
         sources = {
             name: self._in_time(found, query.temporal_limit)
-            for name, found in self._sources(positive, ranked, rng).items()
+            for name, found in self._sources(positive, candidates, rng).items()
+            if weights[name] > 0
         }
-        weights = {name: getattr(self._config, name) for name in sources}
         chosen: dict[int, str] = {}
-        while sources and len(chosen) < self._config.num and any(weights.values()):
+        while sources and len(chosen) < most:
             name = rng.choices(list(sources), [weights[n] for n in sources])[0]
-            position = self._next(sources[name], guard, chosen)
+            position = self._next(sources[name], reason, chosen)
             if position is None:
-                del sources[name], weights[name]
+                del sources[name]
             else:
                 chosen[position] = name
         return list(chosen.items())
 
     def _in_time(self, source: Iterable[int], limit: float | None) -> Iterator[int]:
         """A later chunk may answer the query although it is none of its answers."""
-        return (p for p in source if in_time(self._chunks[p], limit))
+        if limit is None:
+            return iter(source)
+        times = self._chunks.times
+        return (p for p in source if bool(in_time(times[p : p + 1], limit)[0]))
 
-    def _next(
-        self, source: Iterator[int], guard: dict[int, str], chosen: dict[int, str]
-    ) -> int | None:
+    def _next(self, source: Iterator[int], reason: Reason, chosen: Mapping[int, str]) -> int | None:
         """The source's next chunk that the guard lets through."""
         for position in source:
-            reason = guard.get(position)
-            if reason is not None:
-                self.stopped[reason] += 1
-            elif position not in chosen:
+            if position in chosen:
+                continue
+            stopped = reason(position)
+            if stopped is None:
                 return position
+            self.stopped[stopped] += 1
         return None
 
-    def _guard(self, query: Query) -> dict[int, str]:
-        """Position -> why the chunk may not be a negative of the query."""
-        guard: dict[int, str] = {}
-        for topic in query.topics:
-            holders = self._judge.holders(topic)
-            if len(holders) <= self._generic:
-                guard.update(dict.fromkeys(holders, "names_an_expected_topic"))
-        # Given answers need not cover their topics, but a chunk with all of them may be one more.
-        all_of_several = len(query.topics) if len(query.topics) > 1 else len(query.topics) + 1
-        share = self._minimum * len(query.topics) - 1e-9
-        least = all_of_several if query.answers_are_given else share
-        covered = self._judge.coverage(query.topics)
-        guard.update((p, "covers_the_topics") for p, count in covered.items() if count >= least)
-        for name in self._names.find(query.text):
-            for entity in self._index.named(name):
-                for position in self._by_name.get(entity.filename, ()):
-                    guard[position] = "about_a_named_entity"
-        for position in query.answers:
-            for twin in self._same_text[normalise(self._chunks[position].text)]:
-                guard[twin] = "same_text_as_an_answer"
-        guard.update(dict.fromkeys(query.answers, "answers_the_query"))
-        return guard
-
     def _sources(
-        self, positive: int, ranked: Sequence[int], rng: random.Random
+        self, positive: int, candidates: Candidates, rng: random.Random
     ) -> dict[str, Iterable[int]]:
-        chunk = self._chunks[positive]
+        """Each computes nothing before it is asked for its first chunk."""
+        kind = int(self._chunks.type_of[positive])
+        of_type = self._by_type.of(kind) if self._chunks.types[kind] else _NOTHING
         return {
-            "related_entity": self._related(chunk, rng),
-            "overlapping_mentions": self._overlapping(chunk, rng),
-            "same_type": self._sampled(self._by_type.get(chunk.chunk_type, []), rng),
-            "bm25": ranked[: self._config.bm25_depth],
+            "related_entity": self._related(positive, rng),
+            "overlapping_mentions": self._overlapping(positive, rng),
+            "same_type": _sampled(of_type, rng, _TRIES),
+            "bm25": candidates.by_words[: self._config.bm25_depth],
+            "tfidf_band": self._in_band(positive),
+            "nearest": candidates.by_model,
         }
 
-    def _related(self, chunk: Chunk, rng: random.Random) -> list[int]:
+    def _related(self, positive: int, rng: random.Random) -> Iterator[int]:
         """Chunks of the entities that the chunk names, its own left out."""
-        found = {
-            position
-            for name in sorted(self._names.find(named_text(chunk)))
-            for entity in self._index.named(name)
-            if entity.filename != chunk.filename
-            for position in self._by_name.get(entity.filename, ())
-        }
-        return _shuffled(sorted(found), rng)
+        chunk = self._chunks[positive]
+        names = sorted(self._names.find(named_text(chunk)))
+        files = {e.filename for name in names for e in self._index.named(name)}
+        others = sorted(files - {chunk.filename})
+        rng.shuffle(others)
+        each = max(1, _TRIES // max(1, len(others)))
+        for filename in others:
+            yield from _sampled(self._chunks.named(filename), rng, each)
 
-    def _overlapping(self, chunk: Chunk, rng: random.Random) -> list[int]:
+    def _overlapping(self, positive: int, rng: random.Random) -> Iterator[int]:
         """Chunks that share a mention, those that share the rarest one first."""
-        found: dict[int, None] = {}
-        shared = sorted(map(normalise, chunk.mentions), key=lambda m: len(self._by_mention[m]))
-        for mention in shared:
-            sample = self._by_mention[mention]
-            if len(sample) > _TRIES:
-                sample = rng.sample(sample, _TRIES)
-            for position in _shuffled(sample, rng):
-                found.setdefault(position)
-        return [p for p in found if self._chunks[p].filename != chunk.filename]
+        start, end = self._chunks.mention_ptr[positive : positive + 2]
+        holders = [self._by_mention.of(m) for m in self._chunks.mention_of[start:end].tolist()]
+        own = int(self._chunks.file_of[positive])
+        for held in sorted(holders, key=len):
+            for position in _sampled(held, rng, _TRIES):
+                if int(self._chunks.file_of[position]) != own:
+                    yield position
 
-    def _sampled(self, positions: Sequence[int], rng: random.Random) -> Iterator[int]:
-        """A bounded number of random draws from the chunks of a type."""
-        for _ in range(min(_TRIES, len(positions))):
-            yield positions[rng.randrange(len(positions))]
-
-
-def _shuffled(positions: Sequence[int], rng: random.Random) -> list[int]:
-    mixed = list(positions)
-    rng.shuffle(mixed)
-    return mixed
+    def _in_band(self, positive: int) -> Iterator[int]:
+        """Chunks of other files that are neither near to the positive nor far from it."""
+        low, high = self._config.band
+        own = self._chunks.file_of[positive]
+        text = self._chunks.text(positive)
+        found = [position for position, _ in self._words.similar(text, _BAND_DEPTH)]
+        for position, cosine in zip(found, self._words.cosine(text, found), strict=True):
+            if low <= cosine <= high and self._chunks.file_of[position] != own:
+                yield position
 
 
-def _positions(
-    chunks: Sequence[Chunk], keys: Callable[[Chunk], Iterable[str]]
-) -> dict[str, list[int]]:
-    """Positions of the chunks by each of their keys."""
-    found: dict[str, list[int]] = {}
-    for position, chunk in enumerate(chunks):
-        for key in dict.fromkeys(keys(chunk)):
-            found.setdefault(key, []).append(position)
-    return found
+_NOTHING: Positions = np.zeros(0, dtype=np.int32)
+
+
+def _sampled(positions: Positions, rng: random.Random, most: int) -> Iterator[int]:
+    """At most so many random draws, each chunk once; all of them when they are few."""
+    if len(positions) <= most:
+        mixed = positions.tolist()
+        rng.shuffle(mixed)
+        yield from mixed
+        return
+    for place in rng.sample(range(len(positions)), most):
+        yield int(positions[place])
+
+
+class _Holders:
+    """Positions of the chunks that hold each key 0 ... count - 1, in order."""
+
+    def __init__(self, keys: Positions, owners: Positions, count: int) -> None:
+        """`keys` and `owners` are parallel."""
+        self._owners = owners[np.argsort(keys, kind="stable")]
+        self._starts = np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=count))])
+
+    def of(self, key: int) -> Positions:
+        """The chunks that hold the key."""
+        return self._owners[self._starts[key] : self._starts[key + 1]]

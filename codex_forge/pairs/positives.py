@@ -6,97 +6,120 @@ by all expected topics of the question.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from codex_forge.artifact import Work
 from codex_forge.corpus import Corpus
 from codex_forge.entities import EntityIndex, TopicMatcher
 from codex_forge.jsonl import read_jsonl, write_jsonl
+from codex_forge.pairs.query import Positions, positions_of
 from codex_forge.progress import progress
 from codex_forge.records import Chunk, Qrels, Question
 
 MAX_GRADE = 3
 _BLOCK = 20_000
 """Chunks matched before what was found is committed."""
+_NONE: Positions = np.zeros(0, dtype=np.int32)
 
 
-class Judged(NamedTuple):
-    """A chunk that answers a question."""
+class Answers(NamedTuple):
+    """The chunks that answer one question, best first, as parallel arrays."""
 
-    position: int
-    grade: int
-    coverage: float
+    positions: Positions
+    coverage: NDArray[np.float32]
+    grades: NDArray[np.int8]
+
+    def best(self, most: int) -> tuple[int, ...]:
+        """Those that cover the most topics, at most so many: half an answer is not trained on."""
+        whole = self.positions[:most][self.coverage[:most] == self.coverage[:1]]
+        return tuple(whole.tolist())
 
 
 class Judge:
     """Judges chunks of one corpus for any question over a known set of topics."""
 
     def __init__(
-        self, corpus: Corpus, index: EntityIndex, topics: set[str], minimum: float, work: Work
+        self, corpus: Corpus, index: EntityIndex, topics: Iterable[str], minimum: float, work: Work
     ) -> None:
         """One pass over the corpus, committed in blocks; `minimum` is the least coverage."""
         self._chunks = corpus.chunks
-        self._by_name = corpus.chunks_by_name()
         self._minimum = minimum
-        self._positions: dict[str, list[int]] = {topic: [] for topic in topics}
-        matcher = TopicMatcher(topics, index)
+        names = sorted(set(topics))
+        matcher = TopicMatcher(names, index)
+        number_of = {name: number for number, name in enumerate(names)}
 
         def make(path: Path, block: Sequence[Chunk]) -> None:
-            covered = ({"topics": list(matcher.covered(chunk))} for chunk in block)
+            covered = ({"t": [number_of[t] for t in matcher.covered(chunk)]} for chunk in block)
             write_jsonl(path, progress(covered, "chunks matched", len(block)))
 
+        found = [array("i") for _ in names]
         position = 0
         with closing(work.in_blocks("topics", corpus.chunks, _BLOCK, make, ".jsonl")) as blocks:
             for line in (line for block in blocks for line in read_jsonl(block.local)):
-                for topic in line["topics"]:
-                    self._positions[topic].append(position)
+                for number in line["t"]:
+                    found[number].append(position)
                 position += 1
-        self._holders = {topic: frozenset(found) for topic, found in self._positions.items()}
+        self._holders = {
+            name: np.frombuffer(positions, dtype=np.int32)
+            for name, positions in zip(names, found, strict=True)
+            if positions
+        }
 
-    def holders(self, topic: str) -> frozenset[int]:
+    def holders(self, topic: str) -> Positions:
         """Positions of the chunks that name the topic."""
-        return self._holders.get(topic, frozenset())
+        return self._holders.get(topic, _NONE)
 
-    def coverage(self, topics: Sequence[str]) -> dict[int, int]:
-        """Position -> how many of `topics` the chunk names, for chunks that name any."""
-        covered: dict[int, int] = {}
-        for topic in topics:
-            for position in self._positions.get(topic, ()):
-                covered[position] = covered.get(position, 0) + 1
-        return covered
+    def covering(self, topics: Sequence[str]) -> tuple[Positions, Positions]:
+        """Positions of the chunks that name any of `topics`, and how many of them each names."""
+        held = [self.holders(topic) for topic in topics]
+        positions, counts = np.unique(np.concatenate([_NONE, *held]), return_counts=True)
+        return positions, counts.astype(np.int32)
 
-    def answers(self, question: Question) -> list[Judged]:
-        """The chunks that answer the question, best first.
+    def answers(self, question: Question) -> Answers:
+        """The chunks that answer the question, best first; equal ones in the order of their ids.
 
         With `relevant` they are the chunks of those files or ids, each with grade 1. Otherwise
         those that cover enough topics, graded 1 to 3 by the share that they cover.
         """
-        topics = question.expected_topics
-        covered = self.coverage(topics)
+        topics, chunks = question.expected_topics, self._chunks
+        positions, counts = self.covering(topics)
         if question.relevant:
-            named = {p for name in question.relevant for p in self._by_name.get(name, [])}
-            judged = [Judged(p, 1, covered.get(p, 0) / len(topics)) for p in named]
+            named = positions_of(np.concatenate([chunks.named(n) for n in question.relevant]))
+            covered = np.zeros(len(named), dtype=np.int32)
+            both = np.isin(named, positions)
+            covered[both] = counts[np.searchsorted(positions, named[both])]
+            positions, counts, grades = named, covered, np.ones(len(named), dtype=np.int8)
         else:
-            judged = [
-                Judged(p, max(1, MAX_GRADE * count // len(topics)), count / len(topics))
-                for p, count in covered.items()
-                if count >= self._minimum * len(topics) - 1e-9
-            ]
-        allowed = [j for j in judged if in_time(self._chunks[j.position], question.temporal_limit)]
-        return sorted(allowed, key=lambda j: (-j.coverage, self._chunks[j.position].chunk_id))
+            enough = counts >= self._minimum * len(topics) - 1e-9
+            positions, counts = positions[enough], counts[enough]
+            grades = np.maximum(1, MAX_GRADE * counts // max(1, len(topics))).astype(np.int8)
+        allowed = in_time(chunks.times[positions], question.temporal_limit)
+        positions, counts, grades = positions[allowed], counts[allowed], grades[allowed]
+        coverage = (counts / max(1, len(topics))).astype(np.float32)
+        order = np.lexsort((chunks.ids[positions], -coverage))
+        return Answers(positions[order], coverage[order], grades[order])
 
 
-def in_time(chunk: Chunk, limit: float | None) -> bool:
-    """Whether a chunk may be known at the time limit; chunks without a time always may."""
-    return limit is None or chunk.temporal_order is None or chunk.temporal_order <= limit
+def in_time(times: NDArray[np.float64], limit: float | None) -> NDArray[np.bool_]:
+    """Which chunks may be known at the limit; one without a time (NaN) always may."""
+    if limit is None:
+        return np.ones(len(times), dtype=np.bool_)
+    return ~(times > limit)
 
 
-def qrels_of(judged: dict[str, list[Judged]], chunks: Sequence[Chunk]) -> Qrels:
+def qrels_of(judged: Mapping[str, Answers], corpus: Corpus) -> Qrels:
     """Judgements as qrels."""
     return {
-        query: {chunks[j.position].chunk_id: j.grade for j in answers}
-        for query, answers in judged.items()
+        query: {
+            corpus.chunks.chunk_id(p): g
+            for p, g in zip(found.positions.tolist(), found.grades.tolist(), strict=True)
+        }
+        for query, found in judged.items()
     }

@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from codex_forge.config.sections import SynthesisConfig
-from codex_forge.corpus import Corpus
+import numpy as np
+
+from codex_forge.config.pairs import SynthesisConfig
+from codex_forge.corpus import ChunkTable, Corpus
 from codex_forge.entities import EntityIndex, NameMatcher, normalise
+from codex_forge.pairs.query import Positions, Query
+from codex_forge.pairs.templates import Templates
 from codex_forge.records import Question
 from codex_forge.search import words
 from codex_forge.seeded import draw
 
 _TELLING = 4
 """Words of at least so many letters tell what a text is about."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """A query to train on, before negatives are mined."""
-
-    query_id: str
-    text: str
-    topics: tuple[str, ...]
-    positives: tuple[int, ...]
-    """Positions of the chunks that it is paired with."""
-    answers: frozenset[int]
-    """Positions of all chunks that answer it; none of them is a negative."""
-    source: str
-    phase: str = ""
-    temporal_limit: float | None = None
-    answers_are_given: bool = False
-    """The question bank names its answers, so that coverage does not make more of them."""
 
 
 def entity_queries(
@@ -42,21 +27,26 @@ def entity_queries(
 
     Names that several entities bear are left out: no single chunk answers them.
     """
-    by_name = corpus.chunks_by_name()
+    templates = Templates(config, seed)
     ambiguous = index.ambiguous
     for entity in index.entities:
         names = [name for name in entity.names if normalise(name) not in ambiguous]
-        chunks = by_name.get(entity.filename, [])
-        wordings = _wordings(names, config, seed)
-        for number, text in enumerate(wordings[: config.per_entity]):
-            yield Query(
-                query_id=f"entity:{entity.entity_id}:{number}",
-                text=text,
-                topics=(entity.primary_name,),
-                positives=(chunks[number % len(chunks)],),
-                answers=frozenset(chunks),
-                source="entity",
-            )
+        answers = corpus.chunks.named(entity.filename)
+        wordings: dict[tuple[str, ...], list[str]] = {}
+        for number in range(config.per_entity):
+            position = int(answers[number % len(answers)])
+            suitable = templates.of(corpus.chunks, position)
+            if suitable not in wordings:
+                wordings[suitable] = templates.wordings(names, suitable)[::-1]
+            if wordings[suitable]:
+                yield Query(
+                    query_id=f"entity:{entity.entity_id}:{number}",
+                    text=wordings[suitable].pop(),
+                    topics=(entity.primary_name,),
+                    positives=(position,),
+                    answers=answers,
+                    source="entity",
+                )
 
 
 def mention_queries(
@@ -68,29 +58,33 @@ def mention_queries(
     """
     if not config.from_mentions:
         return
+    templates = Templates(config, seed)
+    chunks = corpus.chunks
     named = set(index.names) | {part for name in index.names for part in _parts(name)}
-    holders: dict[str, list[int]] = {}
-    shown: dict[str, str] = {}
-    for position, chunk in enumerate(corpus.chunks):
-        for mention in chunk.mentions:
-            key = normalise(mention)
-            if key and key not in named:
-                holders.setdefault(key, []).append(position)
-                shown.setdefault(key, mention)
-    for key, found in holders.items():
-        positions = list(dict.fromkeys(found))
-        if len(positions) > widest:
+    for mention, holders in _holders(chunks, widest):
+        key, shown = chunks.mentions[mention], chunks.mention_shown[mention]
+        if not key or key in named:
             continue
-        wordings = _wordings([shown[key]], config, seed)
-        for number, position in enumerate(positions):
+        for number, position in enumerate(holders.tolist()):
+            wordings = templates.wordings([shown], templates.of(chunks, position))
             yield Query(
                 query_id=f"mention:{key}:{number}",
                 text=wordings[number % len(wordings)],
-                topics=(shown[key],),
+                topics=(shown,),
                 positives=(position,),
-                answers=frozenset(positions),
+                answers=holders,
                 source="mention",
             )
+
+
+def _holders(chunks: ChunkTable, widest: int) -> Iterator[tuple[int, Positions]]:
+    """Each mention that at most `widest` chunks carry, with their positions in order."""
+    rows = np.repeat(np.arange(len(chunks), dtype=np.int32), np.diff(chunks.mention_ptr))
+    rows = rows[np.argsort(chunks.mention_of, kind="stable")]
+    counts = np.bincount(chunks.mention_of, minlength=len(chunks.mentions))
+    ends = np.cumsum(counts)
+    for mention in np.flatnonzero((counts > 0) & (counts <= widest)).tolist():
+        yield mention, rows[ends[mention] - counts[mention] : ends[mention]]
 
 
 def _parts(name: str) -> Iterator[str]:
@@ -99,16 +93,6 @@ def _parts(name: str) -> Iterator[str]:
     for start in range(len(split)):
         for end in range(start + 1, len(split) + 1):
             yield " ".join(split[start:end])
-
-
-def _wordings(names: Sequence[str], config: SynthesisConfig, seed: int) -> list[str]:
-    """Templates over names: a first wording of each name, then a second, up to `per_name`."""
-    rounds: list[list[str]] = [[] for _ in range(config.per_name)]
-    for name in names:
-        order = sorted(config.templates, key=lambda t: draw(seed, "wording", name, t))
-        for texts, template in zip(rounds, order, strict=False):
-            texts.append(template.replace("{name}", name))
-    return list(dict.fromkeys(text for texts in rounds for text in texts))
 
 
 class Rewriter:

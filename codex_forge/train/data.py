@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codex_forge import pair_files
+from codex_forge.artifact import Artifact
 from codex_forge.config.sections import TrainConfig
 from codex_forge.errors import InputError
-from codex_forge.jsonl import read_jsonl
 from codex_forge.seeded import draw
 
 if TYPE_CHECKING:
@@ -17,18 +17,25 @@ if TYPE_CHECKING:
 log = logging.getLogger("codex_forge")
 
 
-def read_rows(path: Path, config: TrainConfig, seed: int) -> list[dict[str, str]]:
-    """The pairs to train on as rows `anchor`, `positive`, `negative_1` ... `negative_n`.
+def read_rows(pairs: Artifact, stem: str, config: TrainConfig, seed: int) -> list[dict[str, str]]:
+    """The pairs of a stem (`pairs-train`) as rows `anchor`, `positive`, `negative_1` ....
 
     Pairs of other phases are left out, and so are pairs with fewer than `num_negatives` negatives;
     of what is left at most `max_pairs` are drawn by seed. All of it is logged.
 
     Raises:
-        InputError: nothing is left.
+        InputError: nothing is left, or the artifact holds scored pairs alone.
     """
+    if not pair_files.files_of(pairs, stem):
+        raise InputError(
+            f"holds scored or labelled pairs only; train.objective {config.objective} needs pairs "
+            "of a query and a positive",
+            where=pairs.url,
+            do="give pairs or triplets in pairs.data",
+        )
     drawn: list[tuple[float, dict[str, str]]] = []
     other_phase = few_negatives = 0
-    for number, pair in enumerate(read_jsonl(path)):
+    for number, pair in enumerate(pair_files.rows(pairs, stem)):
         if pair["phase"] not in config.phases:
             other_phase += 1
         elif len(pair["negatives"]) < config.num_negatives:
@@ -44,7 +51,7 @@ def read_rows(path: Path, config: TrainConfig, seed: int) -> list[dict[str, str]
     if not drawn:
         raise InputError(
             "no pair is left to train on",
-            where=path.name,
+            where=f"{pairs.url}/{stem}",
             do="widen train.phases, or lower train.num_negatives",
         )
     if config.max_pairs is not None and len(drawn) > config.max_pairs:
@@ -54,7 +61,7 @@ def read_rows(path: Path, config: TrainConfig, seed: int) -> list[dict[str, str]
     if config.num_negatives == 0 and min(len(drawn), config.batch_size) < 2:  # noqa: PLR2004
         raise InputError(
             "a single pair without negatives teaches nothing",
-            where=path.name,
+            where=f"{pairs.url}/{stem}",
             do="raise train.batch_size, train.max_pairs or train.num_negatives",
         )
     return [row for _, row in drawn]

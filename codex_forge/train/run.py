@@ -37,7 +37,7 @@ def run(job: Job) -> None:
         Preempted: a signal came; the run goes on from its checkpoint when it is started again.
     """
     config = job.config
-    pairs = job.open("pairs", config.name)
+    pairs = job.open("pairs", config.run_name)
     if config.train.require_audit:
         check_audit(job, pairs)
     base = locate(config.model)
@@ -48,7 +48,7 @@ def run(job: Job) -> None:
         "processes": ranks.world_size(),
     }
     inputs = {"pairs": pairs.as_input(), "model": base.identity}
-    recipe = job.recipe(config.name, settings, inputs)
+    recipe = job.recipe(config.run_name, settings, inputs)
     if ranks.rank() > 0:
         log.setLevel(logging.WARNING)
     with ranks.together():
@@ -116,7 +116,7 @@ def _follow(job: Job, told: dict[str, Any]) -> _Start | None:
 
 def check_audit(job: Job, pairs: Artifact) -> None:
     """Refuse pairs that are not audited, or failed their audit."""
-    audit = job.open("audit", job.config.name)
+    audit = job.open("audit", job.config.run_name)
     if audit.manifest.inputs["pairs"].digest != pairs.digest:
         raise InputError(
             "the audit is of other pairs than these", where=audit.url, do="run jobs.audit --force"

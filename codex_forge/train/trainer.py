@@ -51,7 +51,7 @@ def fine_tune(
         model = load_base(base, config.model)
         log.info("  base model %s on %s", config.model.base, model.device)
         _log_parameters(model)
-        rows = read_rows(pairs.path("pairs-train.jsonl"), config.train, config.seed)
+        rows = read_rows(pairs, "pairs-train", config.train, config.seed)
         dev = _dev_rows(pairs, config)
         with stop.held():
             trainer = make_trainer(
@@ -199,7 +199,7 @@ def _dev_rows(pairs: Artifact, config: RunConfig) -> list[dict[str, str]]:
     every = config.train.model_copy(
         update={"phases": ("easy", "medium", "hard"), "max_pairs": None, "num_negatives": 0}
     )
-    return read_rows(pairs.path("pairs-dev.jsonl"), every, config.seed)
+    return read_rows(pairs, "pairs-dev", every, config.seed)
 
 
 def _log_parameters(model: SentenceTransformer) -> None:

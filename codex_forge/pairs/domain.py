@@ -1,0 +1,65 @@
+"""All that the corpus says, ready to be asked: names, topics, words; made once a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from codex_forge.artifact import Work
+from codex_forge.config.pairs import PairsConfig
+from codex_forge.corpus import Corpus
+from codex_forge.entities import EntityIndex, NameMatcher
+from codex_forge.pairs.guard import Guard, most_of_a_telling_topic
+from codex_forge.pairs.negatives import NegativeMiner
+from codex_forge.pairs.positives import Judge
+from codex_forge.pairs.query import Positions
+from codex_forge.pairs.stages import stage
+from codex_forge.word_index import WordIndex
+
+
+class Domain:
+    """One corpus with its indexes of names, topics and words."""
+
+    def __init__(self, corpus: Corpus, config: PairsConfig, scratch: Path) -> None:
+        """Index the names; topics and words are indexed when they are first asked for."""
+        self.corpus, self.config = corpus, config
+        self.index = EntityIndex(corpus.entities)
+        self.names = NameMatcher(self.index.names)
+        self._scratch = scratch
+        self._words: WordIndex | None = None
+
+    @property
+    def words(self) -> WordIndex:
+        """BM25 and TF-IDF over the chunks."""
+        if self._words is None:
+            with stage("words indexed"):
+                self._words = WordIndex(self.corpus.chunks.texts(), self._scratch)
+        return self._words
+
+    def judge(self, topics: Iterable[str], work: Work) -> Judge:
+        """Who names which of the topics; one pass over the corpus."""
+        with stage("topics matched"):
+            return Judge(self.corpus, self.index, topics, self.config.min_topic_coverage, work)
+
+    def is_generic(self, judge: Judge, topic: str) -> bool:
+        """Whether so many chunks name the topic that naming it tells nothing."""
+        share = self.config.negatives.generic_topic_share
+        return len(judge.holders(topic)) > most_of_a_telling_topic(share, len(self.corpus.chunks))
+
+    def of_other_types(self, found: Positions, than: Sequence[int]) -> Positions:
+        """Of some chunks those of another known type than the first of `than`; none of `than`."""
+        chunks = self.corpus.chunks
+        known = np.array([bool(name) for name in chunks.types])
+        kinds = chunks.type_of[found]
+        fine = known[kinds] & (kinds != chunks.type_of[than[0]]) & ~np.isin(found, than)
+        others: Positions = found[fine]
+        return others
+
+    def miner(self, judge: Judge) -> NegativeMiner:
+        """Hard negatives, behind a guard that knows the judge's topics."""
+        negatives = self.config.negatives
+        coverage = self.config.min_topic_coverage
+        guard = Guard(self.corpus, self.index, judge, negatives, coverage)
+        return NegativeMiner(self.corpus, self.index, guard, self.words, negatives)
