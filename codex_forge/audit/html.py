@@ -12,6 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from codex_forge.pages import environment_of
+
 _TEMPLATE = "report.html.j2"
 _HEIGHT = 120
 _TICKS = 5
@@ -27,15 +29,7 @@ _NAMES = {
 
 def render(report: Mapping[str, Any]) -> str:
     """The whole page as text, from what stands in `report.json`; write it as UTF-8."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = environment_of(Path(__file__).parent)
     environment.filters.update(share=_percent, thousands=_thousands)
     page = environment.get_template(_TEMPLATE).render(
         report=report,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_forge.metrics import RUBRIC_MAXIMUM
+from codex_forge.pages import environment_of
 
 _TEMPLATE = "report.html.j2"
 _SLICE_VALUES_SHOWN = 12
@@ -73,16 +74,9 @@ def render(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
         rows: one mapping a question: `query_id`, `question`, `category`, `difficulty`, `baseline`,
             `candidate` and `difference`.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = environment_of(Path(__file__).parent)
     environment.filters.update(
         number=_number,
         signed=_signed,

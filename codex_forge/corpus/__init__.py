@@ -3,7 +3,7 @@
 Memory is bounded by the number of chunks, not by their length: texts lie on disk (`ChunkTable`).
 """
 
-from codex_forge.corpus.bad import BadRecord, BadRecords
+from codex_forge.corpus.bad import BadRecord, BadRecords, refuse
 from codex_forge.corpus.building import table_of
 from codex_forge.corpus.reading import (
     Corpus,
@@ -26,5 +26,6 @@ __all__ = [
     "chunk_id_of",
     "find_files",
     "read_corpus",
+    "refuse",
     "table_of",
 ]

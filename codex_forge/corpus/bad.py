@@ -9,9 +9,12 @@ import json
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, NoReturn, overload
 
 from codex_forge.corpus.spool import Spool
+from codex_forge.errors import InputError
+
+_SHOWN = 10
 
 
 class BadRecord(NamedTuple):
@@ -75,3 +78,17 @@ class BadRecords(Sequence[BadRecord]):
     def _read(self, row: int) -> BadRecord:
         data = self._spool.read(self._starts[row], self._starts[row + 1])
         return BadRecord(*json.loads(data))
+
+
+def refuse(bad: BadRecords) -> NoReturn:
+    """Stop at bad records, of which the first ten are shown.
+
+    Raises:
+        InputError: always.
+    """
+    shown = "\n  ".join(str(record) for record in bad[:_SHOWN])
+    more = f"\n  and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
+    raise InputError(
+        f"{len(bad)} bad record{'s' * (len(bad) > 1)}, nothing was written:\n  {shown}{more}\n",
+        do="mend them, or set corpus.on_bad_record=reject to go on without them",
+    )

@@ -6,18 +6,17 @@ Every record that cannot be used is kept with its file, place, field and reason.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from codex_forge.artifact import Artifact, Input, hash_json
 from codex_forge.config.sections import CorpusConfig
-from codex_forge.corpus.bad import BadRecord, BadRecordError, BadRecords
+from codex_forge.corpus.bad import BadRecord, BadRecordError, BadRecords, refuse
 from codex_forge.corpus.building import TableBuilder
 from codex_forge.corpus.encodings import AUTO, Lines, encoding_named, open_lines, read_whole
 from codex_forge.corpus.records import Known, chunk_of, entity_of, question_of
@@ -26,9 +25,8 @@ from codex_forge.corpus.table import ChunkTable
 from codex_forge.errors import InputError
 from codex_forge.progress import progress
 from codex_forge.records import Entity, Question
-from codex_forge.storage import expand, open_text
+from codex_forge.storage import expand, hash_of
 
-_SHOWN = 10
 _KEPT = 2_000
 """Characters of a line that is no record."""
 
@@ -53,7 +51,7 @@ class CorpusFiles:
         found = {}
         read_as = [] if self.encoding == AUTO else [f"encoding {self.encoding}"]
         for role in roles:
-            digest = hash_json([_hash(name) for name in self.files[role]] + read_as)
+            digest = hash_json([hash_of(name) for name in self.files[role]] + read_as)
             found[role] = Input("file", ", ".join(self.files[role]), digest, digest)
         return found
 
@@ -120,24 +118,10 @@ def read_corpus(files: CorpusFiles, on_bad_record: str, scratch: Path | None = N
     entities = list(_entities(files, chunks.knows, bad))
     questions = list(_distinct_questions(files, chunks.knows, bad))
     if bad and on_bad_record == "fail":
-        _refuse(bad)
+        refuse(bad)
     if not chunks:
         raise InputError("no usable chunk is left", do=f"the first problem was {bad[0]}")
     return Corpus(chunks, entities, questions, bad)
-
-
-def _refuse(bad: BadRecords) -> NoReturn:
-    shown = "\n  ".join(str(record) for record in bad[:_SHOWN])
-    more = f"\n  and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
-    raise InputError(
-        f"{len(bad)} bad record{'s' * (len(bad) > 1)}, nothing was written:\n  {shown}{more}\n",
-        do="mend them, or set corpus.on_bad_record=reject to go on without them",
-    )
-
-
-def _hash(name: str) -> str:
-    with open_text(name) as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 class _Chunks:

@@ -7,11 +7,10 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from codex_forge.artifact import Input, hash_json
 from codex_forge.config.pairs import ReadyData
-from codex_forge.corpus.bad import BadRecord, BadRecordError, BadRecords
+from codex_forge.corpus.bad import BadRecord, BadRecordError, BadRecords, refuse
 from codex_forge.corpus.encodings import encoding_named
 from codex_forge.errors import InputError
 from codex_forge.progress import progress
@@ -20,9 +19,8 @@ from codex_forge.ready_made.row import Row
 from codex_forge.ready_made.rows import columns_of, is_table, rows_of
 from codex_forge.ready_made.values import record_of
 from codex_forge.records import ReadyPair, ScoredPair
-from codex_forge.storage import expand, open_text
+from codex_forge.storage import expand, hash_of
 
-_SHOWN = 10
 _LONGEST = 2_000
 
 Record = ReadyPair | ScoredPair
@@ -38,7 +36,7 @@ class ReadyFiles:
         """What an artifact records: a digest over the content of all files; none for no files."""
         if not self.files:
             return {}
-        digest = hash_json([_hash(name) for name, _ in self.files])
+        digest = hash_json([hash_of(name) for name, _ in self.files])
         names = ", ".join(name for name, _ in self.files)
         return {"data": Input("file", names, digest, digest)}
 
@@ -141,7 +139,7 @@ def read_ready(
     ready = ReadyMade(files, encoding, columns, BadRecords(scratch))
     ready.read_through()
     if ready.bad and on_bad_record == "fail":
-        _refuse(ready.bad)
+        refuse(ready.bad)
     if files.files and not len(ready):
         first = f"the first problem was {ready.bad[0]}" if ready.bad else "give some"
         raise InputError("no usable ready-made record", where=files.files[0][0], do=first)
@@ -172,17 +170,3 @@ def _kept(row: Row) -> object:
         return row.text.encode("utf-8", "backslashreplace").decode().strip()[:_LONGEST] or None
     text = json.dumps(row.values, ensure_ascii=True, default=str)
     return json.loads(text) if "\\ud" not in text else text[:_LONGEST]
-
-
-def _refuse(bad: BadRecords) -> NoReturn:
-    shown = "\n  ".join(str(record) for record in bad[:_SHOWN])
-    more = f"\n  and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
-    raise InputError(
-        f"{len(bad)} bad record{'s' * (len(bad) > 1)}, nothing was written:\n  {shown}{more}\n",
-        do="mend them, or set corpus.on_bad_record=reject to go on without them",
-    )
-
-
-def _hash(name: str) -> str:
-    with open_text(name) as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()  # type: ignore[arg-type]

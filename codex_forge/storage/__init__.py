@@ -5,7 +5,7 @@ cannot becomes an error that names the URL and the cure.
 """
 
 from codex_forge.storage.faults import faults
-from codex_forge.storage.files import expand, filesystem, open_text
+from codex_forge.storage.files import expand, filesystem, hash_of, open_text
 from codex_forge.storage.store import Store
 
-__all__ = ["Store", "expand", "faults", "filesystem", "open_text"]
+__all__ = ["Store", "expand", "faults", "filesystem", "hash_of", "open_text"]
