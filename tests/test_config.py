@@ -494,6 +494,17 @@ def test_credentials_in_a_url_are_refused_and_not_repeated(override: str) -> Non
     assert "hunter2" not in str(refused.value)
 
 
+def test_a_key_given_for_its_variable_is_refused_and_not_repeated() -> None:
+    generator = "{url: 'http://localhost:1/v1', model: m, api_key_variable: sk-hunter2}"
+    told = refusal("", f"pairs.synthesis.generator={generator}")
+    assert "api_key_variable: must be the name of an environment variable" in told
+    assert "hunter2" not in told
+
+
+def test_a_name_that_cannot_be_one_is_told_in_words() -> None:
+    assert refusal("", "name=ab").startswith("run.yaml: name: must be 3 to 100 letters, digits")
+
+
 def test_a_port_is_no_secret() -> None:
     url = "http://127.0.0.1:8765/chunks.jsonl"
     config = load_config(ROOT / "configs" / "quickstart.yaml", [f"corpus.chunks={url}"])

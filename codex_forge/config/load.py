@@ -30,6 +30,13 @@ _SAID = {
 }
 """What we say instead of pydantic, by its type of error."""
 
+_KEY_VARIABLE = "pairs.synthesis.generator.api_key_variable"
+_FORMS = {
+    "name": "must be 3 to 100 letters, digits, `.`, `_`, `-`, with a letter or digit at both ends",
+    _KEY_VARIABLE: "must be the name of an environment variable, not the key itself",
+}
+"""What a text that its pattern refuses must look like, by its key."""
+
 
 class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML's safe loader, but a key given twice is an error instead of the last one winning."""
@@ -145,9 +152,13 @@ def _explain_one(detail: ErrorDetails) -> str:
         return f"unknown key {key}; {_nearest(detail['loc'])}"
     if detail["type"] == "missing":
         return f"{key} is missing; add it"
-    message = _SAID.get(detail["type"], detail["msg"].removeprefix("Value error, "))
+    said = _FORMS if detail["type"] == "string_pattern_mismatch" else {}
+    message = said.get(key) or _SAID.get(
+        detail["type"], detail["msg"].removeprefix("Value error, ")
+    )
     message = message[:1].lower() + message[1:]
-    hidden = isinstance(detail["input"], dict) or message.startswith("credentials")
+    secret = key == _KEY_VARIABLE or message.startswith("credentials")
+    hidden = isinstance(detail["input"], dict) or secret
     got = "" if hidden else f" (got {detail['input']!r})"
     return f"{key}: {message}{got}" if key else message
 
