@@ -42,7 +42,10 @@ class SplitConfig(Section):
     @model_validator(mode="after")
     def _shares_add_up(self) -> SplitConfig:
         if abs(self.train + self.dev + self.test - 1.0) > _ROUNDING:
-            raise ValueError("train + dev + test must be 1")
+            raise ValueError(
+                f"train + dev + test must be 1, and {self.train:g} + {self.dev:g} + {self.test:g} "
+                f"is {self.train + self.dev + self.test:g}; give all three"
+            )
         return self
 
     @model_validator(mode="after")
@@ -241,7 +244,10 @@ class ReadyData(Section):
         for name in value:
             stem, _, number = name.partition("_")
             if name not in COLUMNS and not (stem == "negative" and number.isdigit()):
-                raise ValueError(f"{name!r} is none of {', '.join(COLUMNS)}")
+                raise ValueError(
+                    f"{name!r} is none of {', '.join(COLUMNS)}; write our name first, then the "
+                    "name there"
+                )
         return value
 
     @field_validator("score_range")

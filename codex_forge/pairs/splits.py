@@ -62,7 +62,8 @@ def divide(
     """Divide the bank; the same seed gives the same split.
 
     Raises:
-        InputError: a part that should have questions gets none, because too many stay together.
+        InputError: with folds, or more held out than questions, a part that should have questions
+            gets none, because too many stay together.
     """
     groups = group_questions(questions, config.group_by, answers, touched)
     parts = _parts(questions, groups, config, seed)
@@ -155,6 +156,9 @@ def _check(
 ) -> None:
     """Say what the shares became; refuse a part that should have questions and has none."""
     if config.by == "question" and not config.folds:
+        for part, share in shares_of(config).items():
+            if share > 0 and not parts[part]:
+                log.warning("  split: %s gets no question of %d groups", part, len(groups))
         return
     if len(groups) < config.folds:
         raise InputError(
@@ -171,8 +175,8 @@ def _check(
                 f"no question is left for {part}: {total} questions form {len(groups)} groups "
                 f"that must stay together{_largest(groups, touched)}",
                 where="pairs.split",
-                do="ask for fewer folds or parts, hold out less (split.by), or write questions "
-                "about other things",
+                do="ask for fewer folds, for no such part (its share 0, the three still 1 in sum), "
+                "hold out less (split.by), or write questions about other things",
             )
         if abs(found / total - share) > _TOLERANCE:
             log.warning(

@@ -101,7 +101,10 @@ def _checked(value: Any, column: str, expected: str) -> str:
     if not value.strip():
         raise BadRecordError(column, "is empty" if expected == "text" else f"{expected}; one is")
     if not is_whole(value):
-        raise BadRecordError(column, "holds what is no text (is corpus.encoding right?)")
+        raise BadRecordError(
+            column,
+            "holds what is no text; if its file is not UTF-8, set corpus.encoding, such as cp1252",
+        )
     if "\0" in value:
         raise BadRecordError(column, "holds a NUL character, at which databases cut texts off")
     return value
