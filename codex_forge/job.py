@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from codex_forge.artifact import Artifact, Draft, Input, Recipe, begin, open_artifact
@@ -194,6 +195,7 @@ class Door:
         parser.add_argument(
             "overrides",
             nargs="*",
+            default=(),
             metavar="section.key=value",
             help="config keys set on the command line",
         )
@@ -208,7 +210,9 @@ class Door:
             default=1,
             metavar="N",
             help="work on one of N shards; its index comes from "
-            + " or ".join(SHARD_INDEX_VARIABLES),
+            + " or ".join(SHARD_INDEX_VARIABLES)
+            if self.sharded
+            else argparse.SUPPRESS,
         )
         return parser
 
@@ -218,7 +222,7 @@ class Door:
             if "." not in key or key.split(".")[0] in self.sections:
                 default = "required" if facts.is_required() else repr(facts.default)
                 lines.append(f"  {key}  ({type_name(facts.annotation)}, {default})")
-                lines.append(f"      {facts.description or ''}")
+                lines.append(indent(facts.description or "", " " * 6))
         return "\n".join(lines)
 
 

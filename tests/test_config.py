@@ -429,6 +429,7 @@ def test_every_key_is_listed_and_described() -> None:
         ("evaluate.k", "list of int"),
         ("train.require_audit", "bool"),
         ("compare.tiers", "list of Tier"),
+        ("pairs.data[].columns", "mapping of str to str"),
     ],
 )
 def test_a_type_is_written_as_people_write_it(key: str, words: str) -> None:

@@ -217,6 +217,8 @@ def type_name(annotation: Any) -> str:
         return " | ".join(str(arg) for arg in args)
     if origin == "<class 'tuple'>":
         return f"list of {type_name(args[0])}"
+    if origin == "<class 'dict'>":
+        return f"mapping of {type_name(args[0])} to {type_name(args[1])}"
     if hasattr(annotation, "__metadata__"):
         return type_name(args[0])
     if args:
