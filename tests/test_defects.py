@@ -432,6 +432,16 @@ def test_of_equal_rows_the_first_without_an_error_is_kept(clean: Clean) -> None:
     assert "duplicate_pair" in kinds[2]
 
 
+def test_an_id_that_is_not_given_is_not_shared() -> None:
+    texts = ("The lamp is lit at dusk.", "The gate is shut at dawn.")
+    rows = [
+        {"query_id": str(i), "query": f"what of {text}?", "positive": text, "positive_id": ""}
+        for i, text in enumerate(texts)
+    ]
+    found = [each.kind for row in checked(DefectFinder(), rows) for each in row]
+    assert "id_of_two_texts" not in found
+
+
 def test_an_inverted_pair_is_an_error_when_it_is_to_be_dropped(clean: Clean) -> None:
     row = {**clean.pairs[0], "similarity": 0.1, "negative_similarities": [0.4]}
     for drop, severity in ((False, "note"), (True, "error")):

@@ -126,7 +126,7 @@ class PairChecks:
             yield defect("duplicate_pair", quoted(pair.query))
         for role, key in (("query", "query_id"), ("chunk", "positive_id")):
             given = pair.row.get(key)
-            if given is not None and self._across.has_two_texts(role, given):
+            if given not in (None, "") and self._across.has_two_texts(role, given):
                 yield defect("id_of_two_texts", f"{key} {given}")
 
     def _leaked(self, pair: _Pair) -> Iterator[Defect]:
