@@ -33,7 +33,7 @@ def run(job: Job) -> None:
     check_same_files(pairs, inputs, ("chunks", "indexes"))
     embedded = None
     if config.evaluate.retriever == "dense":
-        embedded = job.open("embed", config.embed_name)
+        embedded = _open_vectors(job)
         check_same_files(embedded, inputs, ("chunks",))
         inputs["embed"] = embedded.as_input()
         _same_split(job, embedded, pairs)
@@ -46,6 +46,17 @@ def run(job: Job) -> None:
     else:
         report = read_json(job.open("evaluate", recipe.name).path("report.json"))
     _log_report(report)
+
+
+def _open_vectors(job: Job) -> Artifact:
+    """The embed artifact; when it is not there, the error says with which command to make it."""
+    try:
+        return job.open("embed", job.config.embed_name)
+    except InputError as error:
+        if job.config.embed.model == "trained":
+            raise
+        do = "run python -m jobs.embed embed.model=base"
+        raise InputError(error.what, where=error.where, do=do) from error
 
 
 def _same_split(job: Job, embedded: Artifact, pairs: Artifact) -> None:

@@ -24,15 +24,8 @@ def read_rows(pairs: Artifact, stem: str, config: TrainConfig, seed: int) -> lis
     of what is left at most `max_pairs` are drawn by seed. All of it is logged.
 
     Raises:
-        InputError: nothing is left, or the artifact holds scored pairs alone.
+        InputError: nothing is left.
     """
-    if not pair_files.files_of(pairs, stem):
-        raise InputError(
-            f"holds scored or labelled pairs only; train.objective {config.objective} needs pairs "
-            "of a query and a positive",
-            where=pairs.url,
-            do="give pairs or triplets in pairs.data",
-        )
     drawn: list[tuple[float, dict[str, str]]] = []
     other_phase = few_negatives = 0
     for number, pair in enumerate(pair_files.rows(pairs, stem)):

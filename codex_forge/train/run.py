@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from codex_forge import pair_files
 from codex_forge.artifact import Artifact, Checkpoints, Draft, Recipe
 from codex_forge.errors import (
     Damaged,
@@ -38,6 +39,7 @@ def run(job: Job) -> None:
     """
     config = job.config
     pairs = job.open("pairs", config.run_name)
+    check_has_pairs(pairs, config.train.objective)
     if config.train.require_audit:
         check_audit(job, pairs)
     base = locate(config.model)
@@ -112,6 +114,17 @@ def _follow(job: Job, told: dict[str, Any]) -> _Start | None:
     except (NotFound, Damaged) as error:  # rank 0 has read it; it will choose again
         raise TryAgain(error.what, where=error.where, do="start all ranks again") from error
     return _Start(None, local)
+
+
+def check_has_pairs(pairs: Artifact, objective: str) -> None:
+    """Refuse scored or labelled pairs alone, which the objective cannot be trained on."""
+    if not pair_files.files_of(pairs, "pairs-train"):
+        raise InputError(
+            f"holds scored or labelled pairs only; train.objective {objective} needs pairs of a "
+            "query and a positive",
+            where=pairs.url,
+            do="give pairs or triplets in pairs.data",
+        )
 
 
 def check_audit(job: Job, pairs: Artifact) -> None:
