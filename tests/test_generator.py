@@ -199,8 +199,11 @@ def test_with_requests_at_once_only_those_under_way_exceed_it(chat: ChatServer, 
     assert 5 <= chat.count <= 5 + 3
 
 
-def test_an_endpoint_that_does_not_count_is_counted_by_bytes(chat: ChatServer, ask: Ask) -> None:
-    chat.tokens = None
+@pytest.mark.parametrize("tokens", [None, -1_000])
+def test_an_endpoint_that_does_not_count_is_counted_by_bytes(
+    chat: ChatServer, ask: Ask, tokens: int | None
+) -> None:
+    chat.tokens = tokens
     ask(max_tokens=100, concurrency=1)
     assert 0 < chat.count < 6
     records = journalled(ask.store)
@@ -235,6 +238,15 @@ def test_a_date_in_retry_after_is_understood(chat: ChatServer, ask: Ask) -> None
     ask(table(1))
     assert chat.count == 2
     assert 1.5 < chat.times[1] - chat.times[0] < 4
+
+
+@pytest.mark.parametrize("said", ["\u00b2", "Mon, 01 Jan 2024 00:00:00 +99999999999999", "soon"])
+def test_a_retry_after_that_is_no_time_is_passed_over(
+    chat: ChatServer, ask: Ask, said: str
+) -> None:
+    chat.script = lambda n, _p: Reply(429, {"Retry-After": said}) if n == 0 else None
+    assert ask(table(1))
+    assert chat.count == 2
 
 
 @pytest.mark.parametrize(
@@ -317,7 +329,7 @@ def test_what_was_answered_before_an_error_is_kept(chat: ChatServer, ask: Ask) -
     "body",
     ["<html>", "[]", "{}", '{"choices": []}', '{"choices": [{"message": {"content": 7}}]}', "\0",
      '{"choices": [{"message": "x"}]}', '{"choices": 1}',
-     '{"choices": [{"message": {"content": "a"}}], "usage": 1}'],
+     '{"choices": [{"message": {"content": "a"}}], "usage": 1}', "[" * 200_000],
 )  # fmt: skip
 def test_malformed_answers_are_counted_and_passed_over(
     chat: ChatServer, ask: Ask, body: str

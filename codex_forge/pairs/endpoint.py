@@ -229,21 +229,20 @@ def _answer_of(response: httpx.Response, prompt: str) -> Answer:
         if not isinstance(text, str) or not isinstance(tokens, int) or isinstance(tokens, bool):
             raise TypeError("not the types of a chat completion")
         text = text.encode("utf-8", "replace").decode()  # no half of a surrogate pair
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         return Answer("", 0, problem="not a chat completion")
     size = len(prompt.encode("utf-8", "replace")) + len(text.encode())
-    return Answer(
-        text, tokens or size // _BYTES_OF_A_TOKEN, choice.get("finish_reason") == "length"
-    )
+    counted = tokens if tokens > 0 else size // _BYTES_OF_A_TOKEN
+    return Answer(text, counted, choice.get("finish_reason") == "length")
 
 
 def _retry_after(text: str) -> float:
     """Seconds that the header asks to wait: a number or a date; 0 when it is neither."""
-    if text.strip().isdigit():
+    if text.strip().isdecimal():
         return float(text)
     try:
         then = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     then = then if then.tzinfo else then.replace(tzinfo=UTC)
     return max(0.0, (then - datetime.now(UTC)).total_seconds())
