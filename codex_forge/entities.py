@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from ahocorasick_rs import AhoCorasick
@@ -138,13 +138,27 @@ class NameMatcher:
 
     def find_normalised(self, text: str) -> set[str]:
         """Like `find`, in a text that is normalised already."""
-        padded, kinds, names = f" {text} ", _kinds, self.names
+        return {self.names[which] for which, _, _ in self._places(text)}
+
+    def find_outermost(self, text: str) -> set[str]:
+        """Like `find`, without names that stand only inside longer ones (lung *cancer*)."""
+        found, end_so_far = set(), 0
+        places = self._places(normalise(text))
+        for which, _, end in sorted(places, key=lambda place: (place[1], -place[2])):
+            if end > end_so_far:
+                found.add(self.names[which])
+                end_so_far = end
+        return found
+
+    def _places(self, text: str) -> Iterator[tuple[int, int, int]]:
+        """(number of a name, start, end) wherever one stands in a normalised text."""
+        padded, kinds = f" {text} ", _kinds
         before, after = self._before, self._after
-        return {
-            names[which]
+        return (
+            (which, start, end)
             for which, start, end in self._automaton.find_matches_as_indexes(text, overlapping=True)
             if not after[which][kinds[padded[end + 1]]] and not before[which][kinds[padded[start]]]
-        }
+        )
 
 
 class EntityIndex:

@@ -80,6 +80,16 @@ def test_a_name_inside_a_longer_one_is_not_touched_unless_it_also_stands_alone()
     assert touch("entity", within_a_word) == Touched()
 
 
+def test_a_name_is_touched_in_a_script_without_spaces() -> None:
+    entities = [
+        Entity("e-li", "\u674e\u56db", "li.md"),
+        Entity("e-long", "\u674e\u56db\u5149", "long.md"),
+    ]
+    touching = Touching("entity", EntityIndex(entities), lambda _: "")
+    assert touching.named_in("\u674e\u56db\u7684\u5251\u5728\u54ea\u91cc") == {"e-li"}
+    assert touching.named_in("\u674e\u56db\u5149\u7684\u5251\u5728\u54ea\u91cc") == {"e-long"}
+
+
 def test_an_ambiguous_name_touches_all_its_bearers() -> None:
     found = touch("entity", asked(1, "What helps against the wheeze?"))
     assert found == Touched(frozenset({"e-asthma", "e-flu"}), frozenset({"asthma.md", "flu.md"}))

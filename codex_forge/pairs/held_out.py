@@ -6,11 +6,10 @@ says how well a model does on things that training never met in any wording.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from codex_forge.entities import EntityIndex, NameMatcher, normalise
+from codex_forge.entities import EntityIndex, NameMatcher
 from codex_forge.records import Question
 
 
@@ -61,10 +60,4 @@ class Touching:
 
     def _names_in(self, text: str) -> list[str]:
         """The names in a text; one that stands only inside a longer one is none (lung *cancer*)."""
-        rest = normalise(text)
-        names = []
-        for name in sorted(self._names.find(text), key=lambda n: (-len(n), n)):
-            rest, count = re.subn(rf"(?<!\w){re.escape(name)}(?!\w)", "\0", rest)
-            if count:
-                names.append(name)
-        return names
+        return sorted(self._names.find_outermost(text))
