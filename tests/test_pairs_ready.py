@@ -12,7 +12,7 @@ from codex_forge.errors import EXIT_CHANGE_SOMETHING
 from codex_forge.jsonl import line_of, read_json, read_jsonl
 from codex_forge.metrics import rubric
 from codex_forge.trec import read_qrels, read_run
-from tests.conftest import ROOT, Corpus, Knock
+from tests.conftest import MINILM, ROOT, Corpus, Knock
 from tests.made_pairs import Row, chunk, done, entity, made, opened, question, report, rows
 
 TRAIN_TWO_STEPS = ("train.max_steps=2", "train.batch_size=8", "train.logging_steps=1")
@@ -350,6 +350,24 @@ def test_scored_pairs_alone_are_divided_and_audited(tmp_path: Path) -> None:
         for part in counts
     }
     assert not texts["train"] & texts["test"]
+
+
+def test_a_run_that_holds_out_everything_is_audited_too(tmp_path: Path) -> None:
+    records: list[Row] = [
+        {"text_a": f"the mill {n}", "text_b": f"the river {n}", "score": n / 9} for n in range(9)
+    ]
+    tree = {
+        "name": "small",
+        "store": str(tmp_path / "store"),
+        "model": {"base": MINILM},
+        "pairs": {**ALL_TEST, "data": ready(tmp_path, records)},
+    }
+    (tmp_path / "run.yaml").write_text(json.dumps(tree))
+    for mode in ("pairs", "audit"):
+        done(mode, tmp_path / "run.yaml")
+    audit = opened(tmp_path / "store", tmp_path, kind="audit")
+    assert report(audit)["lengths"] == {}
+    assert report(audit)["pairs_audited"] == 0
 
 
 def test_scored_pairs_alone_say_what_they_cannot_do(

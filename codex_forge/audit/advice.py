@@ -35,8 +35,7 @@ def advise(
 
 
 def _sequence(audits: Mapping[str, LengthAudit], limit: int) -> list[str]:
-    advised = covering(audits, limit)
-    if advised >= limit:
+    if not audits or (advised := covering(audits, limit)) >= limit:
         return []
     longest = max(audit.percentiles["p99"] for audit in audits.values())
     return [

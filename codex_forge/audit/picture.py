@@ -13,10 +13,9 @@ def picture(audits: Mapping[str, LengthAudit]) -> str:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 2.2 * len(audits)), layout="constrained")
-    for axes, (kind, found) in zip(
-        figure.subplots(len(audits), squeeze=False)[:, 0], audits.items(), strict=True
-    ):
+    figure = Figure(figsize=(9, 2.2 * max(1, len(audits))), layout="constrained")
+    panels = figure.subplots(len(audits), squeeze=False)[:, 0] if audits else ()
+    for axes, (kind, found) in zip(panels, audits.items(), strict=True):
         axes.stairs(found.histogram["counts"], found.histogram["edges"], fill=True)
         if found.limit <= 2 * found.maximum:
             axes.axvline(found.limit, color="tab:red", label=f"limit {found.limit}")
