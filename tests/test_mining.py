@@ -133,6 +133,14 @@ def test_the_shares_of_the_mix_follow_the_weights(tmp_path: Path) -> None:
         assert told[source] / total == pytest.approx(share, abs=0.06)  # 3.6 standard errors
 
 
+def test_weights_count_beside_each_other_only(codex: Corpus, folder: Path, tmp_path: Path) -> None:
+    both = {"bm25": 1.7e308, "same_type": 1.7e308}
+    huge = made(
+        codex, tmp_path, store=str(folder / "huge"), pairs={"negatives": {**NONE_ELSE, **both}}
+    )
+    assert set(report(huge)["negatives_by_source"]) == {"bm25", "same_type"}
+
+
 @pytest.mark.parametrize("source", FIRST_FIVE)
 def test_one_source_alone_gives_what_it_promises(codex: Corpus, folder: Path, source: str) -> None:
     band = (0.15, 0.35)

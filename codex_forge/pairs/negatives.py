@@ -76,7 +76,7 @@ class NegativeMiner:
         """
         rng = generator(seed, "negatives", query.query_id, positive)
         reason = self.guard.of(query)
-        weights = {name: getattr(self._config, name) for name in SOURCES}
+        weights = _weights(self._config)
         sources = {
             name: self._in_time(found, query.temporal_limit)
             for name, found in self._sources(positive, candidates, rng).items()
@@ -155,6 +155,13 @@ class NegativeMiner:
         for position, cosine in zip(found, self._words.cosine(text, found), strict=True):
             if low <= cosine <= high and self._chunks.file_of[position] != own:
                 yield position
+
+
+def _weights(config: NegativesConfig) -> dict[str, float]:
+    """Weights of the sources, the largest 1, so that their sum is finite whatever was given."""
+    given: dict[str, float] = {name: getattr(config, name) for name in SOURCES}
+    largest = max(given.values()) or 1.0
+    return {name: weight / largest for name, weight in given.items()}
 
 
 _NOTHING: Positions = np.zeros(0, dtype=np.int32)
