@@ -532,6 +532,12 @@ def test_an_answer_is_cleaned(said: str, found: list[str]) -> None:
     assert questions_of(said, is_cut=False, most=9) == found
 
 
+def test_an_answer_of_blank_lines_alone_is_read_at_once() -> None:
+    begun = time.perf_counter()
+    assert questions_of("What?" + "\n" * 100_000 + "x", is_cut=True, most=9) == ["What?"]
+    assert time.perf_counter() - begun < 3
+
+
 def test_an_answer_gives_no_more_than_was_asked_for_and_no_half_line() -> None:
     said = "One?\nTwo?\nThree?\nFo"
     assert questions_of(said, is_cut=False, most=3) == ["One?", "Two?", "Three?"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from codex_forge.pairs.phases import hardness_of, phase_of, phase_of_scored
 from codex_forge.pairs.query import Query
 from codex_forge.pairs.sentences import sentence_queries, sentences_of
 from codex_forge.pairs.synthesis import entity_queries, mention_queries
-from codex_forge.pairs.titles import title_of, title_queries
+from codex_forge.pairs.titles import heading_end, title_of, title_queries
 from codex_forge.records import Chunk, Entity
 
 SETS: dict[str, Any] = {
@@ -242,6 +243,15 @@ def test_sentences_of_many_scripts(text: str, found: list[str]) -> None:
     assert [text[s.start : s.end] for s in sentences] == found
     covered = "".join(text[s.start : s.end] for s in sentences)
     assert "".join(covered.split()) == "".join(text.split()), "something is lost"
+
+
+@pytest.mark.parametrize("filling", ["\n", "\n ", ".", "...x", " ", "=", "#:", ".'"])
+def test_long_runs_of_signs_take_no_longer_than_words(filling: str) -> None:
+    text = f"The mill stands here{filling * 100_000}x and there. So it does.\nAnd so on."
+    begun = time.perf_counter()
+    assert sentences_of(text)[-1].end == len(text)
+    assert heading_end(text) == 0 or "\n" in filling
+    assert time.perf_counter() - begun < 3
 
 
 MILL = "The mill stands by the river. Nobody knows who built it first. It was old when I came."

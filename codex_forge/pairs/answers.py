@@ -13,7 +13,7 @@ _SHORTEST = 2
 """Letters and digits."""
 
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
-_FENCE = re.compile(r"^\s*```\w*\s*$", re.MULTILINE)
+_FENCE = re.compile(r"^[^\S\n]*```\w*[^\S\n]*$", re.MULTILINE)
 _LEAD = re.compile(
     r"^\s*(?:[-*+\u2022\u2013\u2014\u00b7>#]+\s+|\(?\d{1,3}\s?[.):\u3001\uff0e\uff09]\)?(?:\s+|(?=\D))"
     r"|(?:q|question|query)\s?\d{0,3}\s?[:.)]\s*)+",

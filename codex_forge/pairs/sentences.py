@@ -27,14 +27,16 @@ _FEWEST_WORDS = 4
 _UNSPACED_WORD = 2
 """Characters of Chinese, Japanese, Thai ... that count as a word."""
 
+_SPACED = ".!?\u2026\u203d\u061f\u06d4\u0589\u1362"
 _CLOSING = "[\"'\u2019\u201d\u00bb)\\]\u300d\u300f\uff09]*"
 _END = re.compile(
     # Signs that end a sentence only before a space: `3.14` and `www.x.org` hold none.
-    f"(?P<spaced>[.!?\u2026\u203d\u061f\u06d4\u0589\u1362]+){_CLOSING}(?=\\s|$)"
+    # A run of them is looked at from its start alone, and white space up to the end of a line.
+    f"(?<![{_SPACED}])(?P<spaced>[{_SPACED}]+){_CLOSING}(?=\\s|$)"
     # Full-width signs, dandas and the Khmer and Myanmar signs end it whatever follows.
     f"|[\u3002\uff01\uff1f\uff61\u0964\u0965\u17d4\u17d5\u104b]+{_CLOSING}"
     # So do a blank line, the end of a heading, and the line before a heading or an item of a list.
-    r"|\n(?=\s*(?:\n|[#*\u2022|>-]|\d{1,3}[.)]\s))|(?<=\n)#[^\n]*\n"
+    r"|\n(?=[^\S\n]*(?:\n|[#*\u2022|>-]|\d{1,3}[.)]\s))|(?<=\n)#[^\n]*\n"
 )
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\"'\u201c])(?:[^\W\d_](?:\.\s?[^\W\d_])*|dr|mrs?|ms|prof|st|vs|etc|cf|jr|sr|sra|mme|"

@@ -23,7 +23,6 @@ _GOES_ON = (".", "!", "?", ",", ";", "\u2026", "\u3002", "\uff01", "\uff1f", "\u
     "\uff1b", "\u060c", "\u061f", "\u06d4", "\u0964")  # fmt: skip
 """A line that ends with one of these is no title."""
 _ITEM = re.compile(r"[-*\u2022>|]|\d{1,3}[.)]\s")
-_MARKUP = re.compile(r"^[#=\s]+|[#=:\s]+$")
 
 
 def title_of(chunk: Chunk) -> str:
@@ -108,4 +107,4 @@ class _Bearers:
 
 def _plain(line: str) -> str:
     """A heading without its markup."""
-    return " ".join(_MARKUP.sub("", line.strip()).strip("*_").split())
+    return " ".join(" ".join(line.split()).lstrip("#= ").rstrip("#=: ").strip("*_").split())
