@@ -179,6 +179,42 @@ def test_records_that_cannot_be_read_are_set_aside_with_their_reason(
 # Scored pairs.
 
 
+def test_no_copy_of_a_scored_pair_repeats_another_pair(village: Corpus, tmp_path: Path) -> None:
+    records: list[Row] = [
+        {"text_a": "old red mill", "text_b": "a building", "label": 1, "part": "train"},
+        {"text_a": "red mill", "text_b": "a building", "label": 0, "part": "train"},
+        {"text_a": "old mill", "text_b": "a building", "label": 0, "part": "train"},
+        {"text_a": "old red", "text_b": "a building", "label": 1, "part": "test"},
+    ]
+    settings = {
+        **ALL_TEST,
+        "data": ready(tmp_path / "r", records),
+        "augmentation": {"copies": 8},
+    }
+    pairs = made(village, tmp_path, pairs=settings)
+    found = [
+        tuple(sorted((r["text_a"].casefold(), r["text_b"].casefold())))
+        for part in ("train", "test")
+        for r in rows(pairs, f"scored-{part}")
+    ]
+    assert len(set(found)) == len(found) > 4
+    assert report(pairs)["rejected"]["scored pair: repeats a pair"] > 0
+    done("audit", village.folder / "run.yaml")
+
+
+def test_no_text_of_a_scored_pair_is_a_held_out_question(village: Corpus, tmp_path: Path) -> None:
+    records: list[Row] = [
+        {"text_a": "Where would one look for old Altburg", "text_b": "On a map.", "label": 1},
+        {"text_a": "a baker bakes", "text_b": "In an oven.", "label": 1},
+        {"text_a": "a brewer brews", "text_b": "On a roof.", "label": 0},
+    ]
+    data = ready(tmp_path / "r", [{**record, "part": "train"} for record in records])
+    pairs = made(village, tmp_path, pairs={**ALL_TEST, "data": data})
+    assert [r["text_a"] for r in rows(pairs, "scored-train")] == ["a baker bakes", "a brewer brews"]
+    assert report(pairs)["rejected"] == {"scored pair: leak_normalised": 1}
+    done("audit", village.folder / "run.yaml")
+
+
 def test_copies_of_scored_pairs_keep_label_score_and_phase(village: Corpus, tmp_path: Path) -> None:
     words = ("mill", "river", "bridge", "tower", "lantern", "orchard", "harbour", "quarry")
     records: list[Row] = [

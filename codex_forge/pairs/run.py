@@ -63,6 +63,8 @@ class PairsMaker:
         rejected = draft.path(shard_file("rejected", job.shard, job.shards))
         self._rejects = Rejects(rejected, of_whole=self._is_first)
         self._ready = Ready(sources.ready(), self._config, self._seed, alone=sources.ready_alone)
+        self._protected: list[tuple[str, str]] = []
+        """(query_id, text) of held-out questions."""
 
     def write(self) -> None:
         """Write and commit everything.
@@ -73,10 +75,6 @@ class PairsMaker:
         counts: dict[str, int] = {}
         report: dict[str, Any] = {}
         bad = [self._ready.made.bad] if self._ready.made else []
-        if self._ready.has_scored and self._is_first:
-            scored = write_scored(self._ready, self._config, self._seed, self._draft, self._rejects)
-            counts |= scored
-            report["scored"] = scored
         if self._sources.has_corpus or self._ready.has_pairs:
             with stage("corpus read"):
                 corpus = self._sources.corpus(self._ready, self._job, self._draft)
@@ -85,6 +83,12 @@ class PairsMaker:
             counts |= found
             report |= said
             bad.append(corpus.bad)
+        if self._ready.has_scored and self._is_first:
+            scored = write_scored(
+                self._ready, self._config, self._seed, self._draft, self._rejects, self._protected
+            )
+            counts |= scored
+            report["scored"] = scored
         counts["rejected"] = self._rejects.write(chain.from_iterable(bad))
         self._publish(counts, report)
 
@@ -117,6 +121,7 @@ class PairsMaker:
         judge = domain.judge(topics, self._draft.work)
         with stage("questions divided"):
             bank = QuestionBank(domain, judge, self._seed, self._rejects, self._ready)
+        self._protected = bank.protected()
         collector = Collector(domain, judge, bank, self._seed, self._rejects)
         with stage("queries checked"):
             train = collector.train([*made, *self._ready.queries("train")])
@@ -189,7 +194,7 @@ class PairsMaker:
             encoder = CrossEncoderGuard(job.config, sources.cross_encoder)
         config = self._config
         defects = DefectFinder(
-            bank.protected(),
+            self._protected,
             config.near_duplicate,
             names=domain.index,
             negative_near_duplicate=config.negatives.near_duplicate,

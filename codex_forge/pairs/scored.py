@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 from codex_forge.artifact import Draft
 from codex_forge.config.pairs import PairsConfig
 from codex_forge.defects import DefectFinder
+from codex_forge.entities import normalise
+from codex_forge.hashes import text_hash
 from codex_forge.jsonl import line_of
 from codex_forge.pair_files import PARTS
 from codex_forge.pairs.augmentation import augmented
@@ -24,17 +26,30 @@ Row = dict[str, Any]
 
 
 def write_scored(
-    ready: Ready, config: PairsConfig, seed: int, draft: Draft, rejects: Rejects
+    ready: Ready,
+    config: PairsConfig,
+    seed: int,
+    draft: Draft,
+    rejects: Rejects,
+    held_out: Iterable[tuple[str, str]] = (),
 ) -> dict[str, int]:
-    """Write `scored-{train,dev,test}.jsonl`; returns the counts, of categories crossed as well."""
+    """Write `scored-{train,dev,test}.jsonl`; returns the counts.
+
+    No text of a train pair is nearly one of the `held_out` questions, (id, text); no copy repeats
+    another pair, whose score may be another, or which may be held out.
+    """
     finder = DefectFinder(
+        held_out,
         near_duplicate=config.near_duplicate,
         held_out_pairs=[(p.text_a, p.text_b) for part, p in ready.scored() if part != "train"],
         min_characters=config.validation.min_characters,
     )
+    taken: set[int] = set()
     for part, pair in ready.scored():
         if part == "train":
             finder.observe(_row(pair))
+        if config.augmentation.copies:
+            taken.add(_texts_of(_row(pair)))
     counts: Counter[str] = Counter({f"scored_{part}": 0 for part in PARTS})
     with ExitStack() as stack:
         files = {
@@ -48,10 +63,22 @@ def write_scored(
             if part == "train" and (reason := _error(finder, row)):
                 rejects.keep({"kind": "scored pair", "reason": reason, **row})
                 continue
-            rows = [row, *_copies(row, config, seed)] if part == "train" else [row]
+            rows = [row]
+            for copy in _copies(row, config, seed) if part == "train" else ():
+                reason = "repeats a pair" if _texts_of(copy) in taken else _error(finder, copy)
+                if reason:
+                    rejects.keep({"kind": "scored pair", "reason": reason, **copy})
+                    continue
+                taken.add(_texts_of(copy))
+                rows.append(copy)
             files[part].writelines(map(line_of, rows))
             counts[f"scored_{part}"] += len(rows)
     return dict(counts)
+
+
+def _texts_of(row: Row) -> int:
+    """What tells two texts from others, in either order."""
+    return text_hash(*sorted((normalise(row["text_a"]), normalise(row["text_b"]))))
 
 
 def _error(finder: DefectFinder, row: Row) -> str:
