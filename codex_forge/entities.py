@@ -171,6 +171,12 @@ class EntityIndex:
         for position, entity in enumerate(entities):
             for name in {normalise(name) for name in entity.names}:
                 self._by_name.setdefault(name, []).append(position)
+        self._shared = {
+            name
+            for name, bearers in self._by_name.items()
+            if len(bearers) > 1 and len({normalise(entities[i].primary_name) for i in bearers}) > 1
+        }
+        """Names of several different things."""
 
     def named(self, name: str) -> list[Entity]:
         """All entities that bear the name."""
@@ -201,12 +207,8 @@ class EntityIndex:
         """
         forms = {normalise(topic)}
         for entity in self.named(topic):
-            forms.update(n for n in map(normalise, entity.names) if self._bearers(n) == 1)
+            forms.update(n for n in map(normalise, entity.names) if n not in self._shared)
         return forms
-
-    def _bearers(self, name: str) -> int:
-        """How many different things bear a normalised name."""
-        return len({normalise(self.entities[i].primary_name) for i in self._by_name[name]})
 
 
 def named_text(chunk: Chunk) -> str:

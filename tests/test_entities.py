@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import example, given
@@ -202,6 +203,15 @@ def test_an_alias_of_several_entities_stands_for_neither_of_them() -> None:
     assert "lord dragon" in index.forms("Lord Dragon")
     assert index.forms("nobody knows") == {"nobody knows"}
     assert [entity.entity_id for entity in index.named("LORD  Dragon")] == ["rand", "lews"]
+
+
+def test_a_name_of_very_many_entities_costs_no_more_than_its_length() -> None:
+    entities = [Entity(f"e{i}", f"Name {i}", f"{i}.md", ("the disease",)) for i in range(10_000)]
+    index = EntityIndex(entities)
+    begun = time.perf_counter()
+    assert all(index.forms(f"Name {i}") == {f"name {i}"} for i in range(10_000))
+    assert len(index.forms("the disease")) == 10_001
+    assert time.perf_counter() - begun < 5
 
 
 def test_names_that_differ_in_case_only_are_one_and_not_ambiguous() -> None:
