@@ -341,6 +341,17 @@ def test_malformed_answers_are_counted_and_passed_over(
     assert chat.count == 8
 
 
+def test_of_an_answer_without_end_little_is_read(
+    chat: ChatServer, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codex_forge.pairs.endpoint._LONGEST_RESPONSE", 100_000)
+    long = json.dumps({"choices": [{"message": {"content": "What?\n" + "x" * 200_000}}]})
+    chat.script = lambda _n, p: Reply(body=long) if p[-1] == "2" else None
+    found = ask(table(4), concurrency=1)
+    assert {q.positives[0] for q in found} == {0, 1, 3}
+    assert ask.skipped == {"not a chat completion": 1}
+
+
 def test_a_text_that_is_refused_is_passed_over(
     chat: ChatServer, ask: Ask, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -525,6 +536,7 @@ def test_the_journal_is_neither_an_artifact_nor_rubbish(ask: Ask, local: Store) 
         ("1. 什么是它？\n2、为什么？", ["什么是它？", "为什么？"]),
         ("\n \n?\n-\n1.\n", []),
         ("x" * (LONGEST + 1) + "\nWhy?", ["Why?"]),
+        ("What\0 is\x1b it?\x0c\nWhy\x85 so?", ["What is it?", "Why so?"]),
         ("A question, query or both?", ["A question, query or both?"]),
     ],
 )  # fmt: skip

@@ -14,6 +14,8 @@ _SHORTEST = 2
 
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"^[^\S\n]*```\w*[^\S\n]*$", re.MULTILINE)
+_LINE_END = re.compile("\r\n|[\r\n\u2028\u2029]")
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\ufffe\uffff]")
 _LEAD = re.compile(
     r"^\s*(?:[-*+\u2022\u2013\u2014\u00b7>#]+\s+|\(?\d{1,3}\s?[.):\u3001\uff0e\uff09]\)?(?:\s+|(?=\D))"
     r"|(?:q|question|query)\s?\d{0,3}\s?[:.)]\s*)+",
@@ -48,13 +50,13 @@ def _lines(text: str, is_cut: bool) -> list[str]:
             listed = None
         if isinstance(listed, list):
             return [item for item in listed if isinstance(item, str)]
-    lines = text.splitlines()
+    lines = _LINE_END.split(text)
     return lines[:-1] if is_cut else lines
 
 
 def _plain(line: str) -> str:
     """One question without what stands around it."""
-    line = " ".join(line.replace("**", "").split())
+    line = " ".join(_CONTROL.sub(" ", line.replace("**", "")).split())
     line = _LEAD.sub("", line).rstrip(",").strip() if line.startswith('"') else _LEAD.sub("", line)
     for pair in _QUOTES:
         if len(line) > 1 and line[0] == pair[0] and line[-1] == pair[1]:

@@ -39,6 +39,8 @@ _HEALS = {408, 409, 425, 429}
 _REFUSALS = {400, 413, 422}
 """Statuses that may be due to this one text, such as a text that is too long."""
 _SHOWN = 200
+_LONGEST_RESPONSE = 16 << 20
+"""Bytes; a chat completion of a model's longest answer has fewer."""
 _BYTES_OF_A_TOKEN = 3
 """For endpoints that do not count: rather too many tokens than too few."""
 
@@ -153,7 +155,7 @@ class Endpoint:
             await asyncio.sleep(wait)
         try:
             async with asyncio.timeout(self._config.timeout):
-                response = await self._client.post(self._url, json=self._body(prompt))
+                response = await self._received(prompt)
         except TimeoutError as error:
             raise _AgainError(f"not in {self._config.timeout:g} s") from error
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
@@ -163,6 +165,19 @@ class Endpoint:
                 raise self._unusable("has a certificate that is not trusted") from error
             raise _AgainError(str(error) or type(error).__name__) from error
         return self._judged(response, prompt)
+
+    async def _received(self, prompt: str) -> httpx.Response:
+        """The response, as far as it is no longer than an answer can be."""
+        async with self._client.stream("POST", self._url, json=self._body(prompt)) as response:
+            parts, size = [], 0
+            async for part in response.aiter_bytes():
+                parts.append(part)
+                size += len(part)
+                if size > _LONGEST_RESPONSE:
+                    break
+        # Unpacked already, and cut off where it is too long: then it is no JSON.
+        headers = {k: v for k, v in response.headers.items() if k.lower() == "retry-after"}
+        return httpx.Response(response.status_code, headers=headers, content=b"".join(parts))
 
     def _body(self, prompt: str) -> dict[str, Any]:
         return {
