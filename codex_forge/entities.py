@@ -168,9 +168,14 @@ class EntityIndex:
         """Names are compared normalised; one entity may stand in several index files."""
         self.entities = list(entities)
         self._by_name: dict[str, list[int]] = {}
+        self.unusable: list[tuple[str, str]] = []
+        """(entity_id, name) of names that are mere punctuation: they would be found everywhere."""
         for position, entity in enumerate(entities):
-            for name in {normalise(name) for name in entity.names}:
-                self._by_name.setdefault(name, []).append(position)
+            for key, name in {normalise(name): name for name in entity.names}.items():
+                if _says_something(key):
+                    self._by_name.setdefault(key, []).append(position)
+                else:
+                    self.unusable.append((entity.entity_id, name))
         self._shared = {
             name
             for name, bearers in self._by_name.items()
@@ -181,6 +186,10 @@ class EntityIndex:
     def named(self, name: str) -> list[Entity]:
         """All entities that bear the name."""
         return [self.entities[i] for i in self._by_name.get(normalise(name), [])]
+
+    def __contains__(self, name: str) -> bool:
+        """Whether some entity bears the name."""
+        return normalise(name) in self._by_name
 
     @property
     def ambiguous(self) -> set[str]:
@@ -207,8 +216,14 @@ class EntityIndex:
         """
         forms = {normalise(topic)}
         for entity in self.named(topic):
-            forms.update(n for n in map(normalise, entity.names) if n not in self._shared)
+            mine = map(normalise, entity.names)
+            forms.update(n for n in mine if n in self._by_name and n not in self._shared)
         return forms
+
+
+def _says_something(name: str) -> bool:
+    """Whether a name holds a letter, a digit or a symbol (emoji are symbols)."""
+    return any(sign.isalnum() or unicodedata.category(sign)[0] == "S" for sign in name)
 
 
 def named_text(chunk: Chunk) -> str:

@@ -133,6 +133,29 @@ def test_the_shares_of_the_mix_follow_the_weights(tmp_path: Path) -> None:
         assert told[source] / total == pytest.approx(share, abs=0.06)  # 3.6 standard errors
 
 
+def test_names_of_punctuation_alone_are_set_aside_and_found_nowhere(tmp_path: Path) -> None:
+    corpus = Corpus(
+        tmp_path / "corpus",
+        [
+            chunk("mill.md", "The mill ... stands \U0001f525 there."),
+            chunk("inn.md", "The inn ... too."),
+        ],
+        {"mill": entity("Mill", "mill.md", "...", "\u200d", "\U0001f525", "C++")},
+        [question(1, "Where is the Mill?", "Mill"), question(2, "What of the inn ...?", "inn")],
+    )
+    everything = {"split": {"train": 1.0, "dev": 0.0, "test": 0.0}}
+    pairs = made(corpus, tmp_path, pairs={**everything, "synthesis": {"templates": ["{name}"]}})
+    assert {(row["query"], row["positive"][:8]) for row in rows(pairs, "pairs-train")} == {
+        ("Where is the Mill?", "The mill"),
+        ("Where is the \U0001f525?", "The mill"),
+        ("Where is the C++?", "The mill"),
+        ("What of the inn ...?", "The inn "),
+        ("Mill", "The mill"),
+    }
+    names = [row for row in rows(pairs, "rejected") if row["kind"] == "name"]
+    assert {row["text"] for row in names} == {"...", "\u200d"}
+
+
 def test_weights_count_beside_each_other_only(codex: Corpus, folder: Path, tmp_path: Path) -> None:
     both = {"bm25": 1.7e308, "same_type": 1.7e308}
     huge = made(

@@ -175,6 +175,8 @@ class PairsMaker:
         for name, entities in domain.index.ambiguous_names().items():
             bearers = ", ".join(entity.entity_id for entity in entities)
             self._rejects.add("name", "several entities bear it", bearers, name)
+        for entity_id, name in domain.index.unusable:
+            self._rejects.add("name", "is mere punctuation", entity_id, name)
         yield from entity_queries(corpus, index, config, self._seed)
         widest = self._config.positives_per_query
         yield from mention_queries(corpus, index, config, self._seed, widest)

@@ -30,7 +30,7 @@ def entity_queries(
     templates = Templates(config, seed)
     ambiguous = index.ambiguous
     for entity in index.entities:
-        names = [name for name in entity.names if normalise(name) not in ambiguous]
+        names = [n for n in entity.names if n in index and normalise(n) not in ambiguous]
         answers = corpus.chunks.named(entity.filename)
         wordings: dict[tuple[str, ...], list[str]] = {}
         for number in range(config.per_entity):
@@ -114,7 +114,7 @@ class Rewriter:
             for entity in self._index.named(name):
                 for other in entity.names:
                     key = normalise(other)
-                    if key == name or key in self._ambiguous:
+                    if key == name or key in self._ambiguous or key not in self._index:
                         continue
                     if not _stands_already(question.text, name, other):
                         found.setdefault(_replace(question.text, name, other))
