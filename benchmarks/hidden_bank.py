@@ -17,7 +17,7 @@ from codex_forge.config import RunConfig
 from codex_forge.config.pairs import NegativesConfig
 from codex_forge.corpus import Corpus, find_files, read_corpus
 from codex_forge.entities import EntityIndex
-from codex_forge.pairs.domain import Domain
+from codex_forge.pairs.domain import Domain, text_key
 from codex_forge.pairs.guard import Guard
 from codex_forge.pairs.nearest import Near, below_margin
 from codex_forge.pairs.negatives import Candidates, NegativeMiner
@@ -123,7 +123,9 @@ def ours(bank: Bank, changed: Mapping[str, Any], case: str, model: Model | None 
     config = NegativesConfig.model_validate(settings)
     index = EntityIndex([] if case == "blind" else bank.corpus.entities)
     coverage = bank.config.pairs.min_topic_coverage
-    guard = Guard(bank.corpus, index, bank.judge, config, coverage)
+    texts = bank.corpus.chunks.texts()
+    keys = np.fromiter(map(text_key, texts), dtype=np.uint64, count=len(bank.corpus.chunks))
+    guard = Guard(bank.corpus, index, bank.judge, config, coverage, keys)
     miner = NegativeMiner(bank.corpus, index, guard, bank.words, config)
     found = {}
     for asked in bank.asked:

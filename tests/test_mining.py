@@ -300,6 +300,21 @@ def test_what_nearly_repeats_an_answer_is_stopped_and_counted(tmp_path: Path) ->
         assert stopped.get("near_duplicate_of_an_answer", 0) == (1 if bound < 1 else 0)
 
 
+def test_a_copy_of_any_of_many_answers_is_no_negative(tmp_path: Path) -> None:
+    texts = [f"Part {number} tells of the old {number} horns of the mill" for number in range(30)]
+    chunks = [chunk("a.md", text) for text in texts] + [chunk("b.md", text) for text in texts]
+    chunks += [chunk("c.md", f"Other horns {number} of the inn") for number in range(5)]
+    asked = [question(1, "Where do old horns of the mill tell?", "x", relevant=["a.md"])]
+    settings = {
+        "split": {"train": 1.0, "dev": 0.0, "test": 0.0},
+        "negatives": {"bm25_depth": 100, "num": 8},
+    }
+    pairs = made(Corpus(tmp_path / "c", chunks, {}, asked), tmp_path, pairs=settings)
+    found = {text for row in rows(pairs, "pairs-train") for text in row["negatives"]}
+    assert found
+    assert not found & set(texts)
+
+
 def test_files_of_named_entities_are_no_negatives(tmp_path: Path) -> None:
     chunks = [
         chunk("mill.md", "The wheel turned all night.", wiki_type="t"),

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from codex_forge.config.pairs import PairsConfig
 from codex_forge.corpus import ChunkTable
@@ -16,7 +14,7 @@ from codex_forge.hashes import text_hash
 from codex_forge.near_duplicates import NearDuplicates
 from codex_forge.pairs.augmentation import augmented
 from codex_forge.pairs.bank import QuestionBank
-from codex_forge.pairs.domain import Domain
+from codex_forge.pairs.domain import Domain, text_key
 from codex_forge.pairs.positives import Judge
 from codex_forge.pairs.query import Query, positions_of
 from codex_forge.pairs.rejects import Rejects
@@ -104,13 +102,6 @@ class Collector:
         named: frozenset[str] = self._bank.touching.named_in(query.text)
         return min(named & held.entities, default="")
 
-    @cached_property
-    def _texts(self) -> NDArray[np.uint64]:
-        """What tells the texts of chunks apart: several chunks may have one; shape (chunks,)."""
-        chunks = self._domain.corpus.chunks
-        keys = (_key(text) for text in progress(chunks.texts(), "texts told apart", len(chunks)))
-        return np.fromiter(keys, dtype=np.uint64, count=len(chunks))
-
     def _distinct(self, queries: Iterable[Query]) -> Iterator[Query]:
         """Each query and positive once, and none that says next to nothing."""
         least = self._config.validation.min_characters
@@ -121,9 +112,9 @@ class Collector:
                 self._rejects.add("query", "near-empty", query.query_id, query.text)
                 continue
             if query.positive_text is None:
-                keys = [text_hash(text, str(self._texts[p])) for p in query.positives]
+                keys = [text_hash(text, str(self._domain.text_keys[p])) for p in query.positives]
             else:
-                keys = [text_hash(text, str(_key(query.positive_text)))]
+                keys = [text_hash(text, str(text_key(query.positive_text)))]
             new = [n for n, key in enumerate(keys) if key not in seen and key not in keys[:n]]
             if not new:
                 reason = "the same query and positive"
@@ -133,10 +124,6 @@ class Collector:
             if query.positives and len(new) < len(keys):
                 query = replace(query, positives=tuple(query.positives[n] for n in new))
             yield query
-
-
-def _key(text: str) -> int:
-    return text_hash(normalise(text))
 
 
 def rewarded_elsewhere(queries: Sequence[Query], chunks: ChunkTable) -> Iterator[dict[str, str]]:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codex_forge.artifact import Work
 from codex_forge.config.pairs import PairsConfig
 from codex_forge.corpus import Corpus
-from codex_forge.entities import EntityIndex, NameMatcher
+from codex_forge.entities import EntityIndex, NameMatcher, normalise
+from codex_forge.hashes import text_hash
 from codex_forge.pairs.guard import Guard, most_of_a_telling_topic
 from codex_forge.pairs.negatives import NegativeMiner
 from codex_forge.pairs.positives import Judge
 from codex_forge.pairs.query import Positions
 from codex_forge.pairs.stages import stage
+from codex_forge.progress import progress
 from codex_forge.word_index import WordIndex
+
+
+def text_key(text: str) -> int:
+    """A hash of a text as names are compared."""
+    return text_hash(normalise(text))
 
 
 class Domain:
@@ -37,6 +46,13 @@ class Domain:
             with stage("words indexed"):
                 self._words = WordIndex(self.corpus.chunks.texts(), self._scratch)
         return self._words
+
+    @cached_property
+    def text_keys(self) -> NDArray[np.uint64]:
+        """What tells the texts of chunks apart: several chunks may have one; shape (chunks,)."""
+        chunks = self.corpus.chunks
+        keys = map(text_key, progress(chunks.texts(), "texts told apart", len(chunks)))
+        return np.fromiter(keys, dtype=np.uint64, count=len(chunks))
 
     def judge(self, topics: Iterable[str], work: Work) -> Judge:
         """Who names which of the topics; one pass over the corpus."""
@@ -61,5 +77,5 @@ class Domain:
         """Hard negatives, behind a guard that knows the judge's topics."""
         negatives = self.config.negatives
         coverage = self.config.min_topic_coverage
-        guard = Guard(self.corpus, self.index, judge, negatives, coverage)
+        guard = Guard(self.corpus, self.index, judge, negatives, coverage, self.text_keys)
         return NegativeMiner(self.corpus, self.index, guard, self.words, negatives)

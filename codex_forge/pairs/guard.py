@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+import numpy as np
+from numpy.typing import NDArray
+
 from codex_forge.config.pairs import NegativesConfig
 from codex_forge.corpus import Corpus
 from codex_forge.entities import EntityIndex, NameMatcher
@@ -19,7 +22,8 @@ from codex_forge.shingles import hashed_shingles, jaccard
 _NEVER_GENERIC = 3
 """A topic that so few chunks name is not generic, however small the corpus."""
 _COMPARED = 8
-"""A candidate is compared with at most so many answers of the query, its positives first."""
+"""A candidate is held against the words of so many answers of a query, its positives first, and
+against the whole texts of all."""
 _REMEMBERED = 20_000
 
 Reason = Callable[[int], str | None]
@@ -40,8 +44,13 @@ class Guard:
         judge: Judge,
         config: NegativesConfig,
         minimum_coverage: float,
+        text_keys: NDArray[np.uint64],
     ) -> None:
-        """`judge` knows the topics of all queries that will be asked about."""
+        """`judge` knows the topics of all queries that will be asked about.
+
+        `text_keys` are hashes that tell the texts of the chunks apart.
+        """
+        self._text_keys = text_keys
         self._chunks, self._index, self._judge = corpus.chunks, index, judge
         self._config, self._minimum = config, minimum_coverage
         self._generic = most_of_a_telling_topic(config.generic_topic_share, len(corpus.chunks))
@@ -57,6 +66,8 @@ class Guard:
         answers = query.answers
         compared = (*query.positives, *answers[:_COMPARED].tolist())[:_COMPARED]
 
+        texts = self._text_keys[answers]
+
         def reason(position: int) -> str | None:
             if holds(answers, position):
                 return "answers_the_query"
@@ -66,6 +77,8 @@ class Guard:
                 return "names_an_expected_topic"
             if sum(holds(held, position) for held in topics) >= least:
                 return "covers_the_topics"
+            if (texts == self._text_keys[position]).any():
+                return "same_text_as_an_answer"
             return self._like_an_answer(position, compared)
 
         return reason
