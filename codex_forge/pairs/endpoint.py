@@ -176,7 +176,7 @@ class Endpoint:
                 if size > _LONGEST_RESPONSE:
                     break
         # Unpacked already, and cut off where it is too long: then it is no JSON.
-        headers = {k: v for k, v in response.headers.items() if k.lower() == "retry-after"}
+        headers = [(k, v) for k, v in response.headers.raw if k.lower() == b"retry-after"]
         return httpx.Response(response.status_code, headers=headers, content=b"".join(parts))
 
     def _body(self, prompt: str) -> dict[str, Any]:
