@@ -709,19 +709,18 @@ def _corpus(folder: Path, texts: dict[str, str], index: dict[str, list[str]]) ->
     )
 
 
-def test_a_chunk_with_all_topics_is_no_negative_even_when_answers_are_given(
+def test_a_chunk_that_covers_the_topics_is_no_negative_even_when_answers_are_given(
     tmp_path: Path, make: Make
 ) -> None:
     texts = {"bridge.md": "Brannoc held the Long Span.", "other.md": "At the Long Span, Brannoc."}
-    texts |= {f"{i}.md": f"The Long Span stands on pillar {i}." for i in range(8)}
+    texts |= {f"{i}.md": f"The Long Span is held by pillar {i}." for i in range(8)}
+    texts["moor.md"] = "Mist held on the moor."
     corpus = _corpus(tmp_path / "span", texts, {})
     asked = question(1, "Who held it?", "Brannoc", "Long Span", relevant=["bridge.md"])
     corpus.questions.append(asked)
     pairs = make(corpus, pairs=ALL_TRAIN)
     found = [r for r in rows(pairs, "pairs-train.jsonl") if r["query_id"] == "1"]
-    assert found
-    assert found[0]["negatives"]
-    assert texts["other.md"] not in found[0]["negatives"]
+    assert [row["negatives"] for row in found] == [[texts["moor.md"]]]
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,9 @@ class Auditor:
         for part in _HELD_OUT:
             for row in pair_files.rows(self._pairs, f"questions-{part}"):
                 yield row["query_id"], row["question"]
+            for row in pair_files.rows(self._pairs, f"pairs-{part}"):
+                if row["source"] == "ready":
+                    yield row["query_id"], row["query"]
 
     def _held_out_pairs(self) -> Iterator[tuple[str, str]]:
         for part in _HELD_OUT:

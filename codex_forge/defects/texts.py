@@ -58,7 +58,7 @@ _SCRIPTS = (
 )
 
 
-plain = lru_cache(maxsize=8192)(normalise)
+plain = lru_cache(maxsize=1024)(normalise)
 """A text as names are compared. Chunks come again and again: the last ones are remembered."""
 
 
@@ -73,7 +73,7 @@ def amount(text: str, enough: int) -> int:
     return found
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def damage(text: str) -> tuple[tuple[str, str], ...]:
     """(kind, what was seen) of every sign of damage in a text."""
     return tuple(_damage(text))

@@ -24,7 +24,9 @@ _NEVER_GENERIC = 3
 _COMPARED = 8
 """A candidate is held against the words of so many answers of a query, its positives first, and
 against the whole texts of all."""
-_REMEMBERED = 20_000
+_REMEMBERED = 4_096
+_COMPARED_CHARACTERS = 10_000
+"""Of each chunk; a longer one is told by its beginning."""
 
 Reason = Callable[[int], str | None]
 
@@ -116,4 +118,4 @@ class Guard:
         return None
 
     def _shingles(self, position: int) -> frozenset[int]:
-        return hashed_shingles(self._chunks.text(position))
+        return hashed_shingles(self._chunks.text(position)[:_COMPARED_CHARACTERS])
