@@ -122,10 +122,9 @@ def ours(bank: Bank, changed: Mapping[str, Any], case: str, model: Model | None 
     settings = bank.config.pairs.negatives.model_dump() | dict(changed)
     config = NegativesConfig.model_validate(settings)
     index = EntityIndex([] if case == "blind" else bank.corpus.entities)
-    coverage = bank.config.pairs.min_topic_coverage
     texts = bank.corpus.chunks.texts()
     keys = np.fromiter(map(text_key, texts), dtype=np.uint64, count=len(bank.corpus.chunks))
-    guard = Guard(bank.corpus, index, bank.judge, config, coverage, keys)
+    guard = Guard(bank.corpus, index, bank.judge, config, keys)
     miner = NegativeMiner(bank.corpus, index, guard, bank.words, config)
     found = {}
     for asked in bank.asked:

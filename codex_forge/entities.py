@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from ahocorasick_rs import AhoCorasick
 
@@ -191,7 +191,12 @@ class EntityIndex:
         """Whether some entity bears the name."""
         return normalise(name) in self._by_name
 
-    @property
+    @cached_property
+    def matcher(self) -> NameMatcher:
+        """Finds the names in texts; made once, for it takes time and memory with many names."""
+        return NameMatcher(self._by_name)
+
+    @cached_property
     def ambiguous(self) -> set[str]:
         """Normalised names that lead to more than one file."""
         return {

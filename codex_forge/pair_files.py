@@ -17,8 +17,6 @@ from codex_forge.jsonl import read_jsonl
 CHUNKS = "chunks.jsonl"
 """The chunks of a run that has ready-made data and no corpus."""
 
-PARTS = ("train", "dev", "test")
-
 
 def shard_file(stem: str, shard: int, shards: int) -> str:
     """Name of one shard's file of `stem`; without a number when there is one shard."""

@@ -5,6 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+PARTS = ("train", "dev", "test")
+"""Of a question bank, and of pairs; the last is the most protected."""
+HELD_OUT = ("test", "dev")
+"""Parts that training may not look at."""
+PHASES = ("easy", "medium", "hard")
+"""Of pairs: what words give away first, what they contradict last."""
+
 Qrels = dict[str, dict[str, int]]
 """query_id -> chunk_id -> grade (0 = not relevant, larger = more relevant)."""
 

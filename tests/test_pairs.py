@@ -16,8 +16,8 @@ from codex_forge.config.pairs import SplitConfig
 from codex_forge.corpus import chunk_id_of
 from codex_forge.errors import EXIT_CHANGE_SOMETHING, EXIT_DONE
 from codex_forge.jsonl import read_json, read_jsonl
-from codex_forge.pairs.splits import PARTS, group_questions, split_questions
-from codex_forge.records import Question
+from codex_forge.pairs.splits import divide, group_questions
+from codex_forge.records import PARTS, Question
 from codex_forge.storage import Store
 from codex_forge.trec import read_qrels
 from tests.conftest import Corpus, Knock, run_module
@@ -127,7 +127,7 @@ def test_every_category_is_divided_in_the_shares(seed: int) -> None:
         for i in range(400)
     ]
     config = SplitConfig(train=0.3, dev=0.1, test=0.6)
-    parts = split_questions(questions, config, seed, {})
+    parts = divide(questions, config, seed, {}).parts
     assert sorted(q.query_id for part in parts.values() for q in part) == sorted(
         q.query_id for q in questions
     )

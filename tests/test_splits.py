@@ -14,8 +14,8 @@ from codex_forge.config.pairs import SplitConfig
 from codex_forge.entities import EntityIndex
 from codex_forge.errors import InputError
 from codex_forge.pairs.held_out import Touched, Touching
-from codex_forge.pairs.splits import PARTS, Split, divide, group_questions
-from codex_forge.records import Entity, Question
+from codex_forge.pairs.splits import Split, divide, group_questions
+from codex_forge.records import PARTS, Entity, Question
 
 FILES = ["lung.md", "cancer.md", "asthma.md", "flu.md"]
 ENTITIES = [

@@ -7,7 +7,7 @@ hash and not counted again. Memory: a hash and a number a distinct text, never t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -171,8 +171,3 @@ def worst_of(audits: Mapping[str, LengthAudit]) -> dict[str, list[dict[str, Any]
         ]
         for kind, audit in audits.items()
     }
-
-
-def texts_of_chunks(chunks: Iterable[Any]) -> Iterator[str]:
-    """The texts of chunks, in their order."""
-    return (chunk.text for chunk in chunks)

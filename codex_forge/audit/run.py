@@ -11,13 +11,7 @@ from codex_forge import pair_files
 from codex_forge.artifact import Artifact, Draft
 from codex_forge.audit.advice import advise
 from codex_forge.audit.html import render
-from codex_forge.audit.lengths import (
-    AllLengths,
-    as_report,
-    reading_of,
-    texts_of_chunks,
-    worst_of,
-)
+from codex_forge.audit.lengths import AllLengths, as_report, reading_of, worst_of
 from codex_forge.audit.memory import memory_of
 from codex_forge.audit.picture import picture
 from codex_forge.audit.tally import Tally
@@ -31,13 +25,13 @@ from codex_forge.job import Job
 from codex_forge.jsonl import read_json, read_jsonl, write_json, write_jsonl
 from codex_forge.model import locate
 from codex_forge.progress import progress
+from codex_forge.records import HELD_OUT
 from codex_forge.tokens import LengthAudit, load_tokenizer
 from codex_forge.trec import read_qrels
 
 log = logging.getLogger("codex_forge")
 
 _STEMS = ("pairs-train", "scored-train")
-_HELD_OUT = ("test", "dev")
 
 
 def run(job: Job) -> None:
@@ -121,8 +115,7 @@ class Auditor:
                     self._lengths.add("chunk", row["text"])
             return None
         corpus = read_corpus(self._files, "reject", self._scratch)
-        texts = texts_of_chunks(corpus.chunks)
-        for text in progress(texts, "chunks measured", len(corpus.chunks)):
+        for text in progress(corpus.chunks.texts(), "chunks measured", len(corpus.chunks)):
             self._lengths.add("chunk", text)
         return EntityIndex(corpus.entities)
 
@@ -150,7 +143,7 @@ class Auditor:
         return reading.count.cut(text, reading.limit, reading.prompt(kind))
 
     def _held_out_questions(self) -> Iterator[tuple[str, str]]:
-        for part in _HELD_OUT:
+        for part in HELD_OUT:
             for row in pair_files.rows(self._pairs, f"questions-{part}"):
                 yield row["query_id"], row["question"]
             for row in pair_files.rows(self._pairs, f"pairs-{part}"):
@@ -158,13 +151,13 @@ class Auditor:
                     yield row["query_id"], row["query"]
 
     def _held_out_pairs(self) -> Iterator[tuple[str, str]]:
-        for part in _HELD_OUT:
+        for part in HELD_OUT:
             for row in pair_files.rows(self._pairs, f"scored-{part}"):
                 yield row["text_a"], row["text_b"]
 
     def _held_out_chunks(self) -> set[str]:
         """Ids of the chunks that answer held-out questions."""
-        names = [name for part in _HELD_OUT if (name := f"qrels-{part}.tsv") in self._pairs.files]
+        names = [name for part in HELD_OUT if (name := f"qrels-{part}.tsv") in self._pairs.files]
         return {
             chunk
             for name in names

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codex_forge.defects.texts import plain
+from codex_forge.defects.texts import either_way, plain
 from codex_forge.hashes import Frequent, text_hash
 
 _BLOCK = 1 << 20
 _OFTEN = 50
+_SCORED = "scored"
 _SHARE = 0.01
 _TIMES_THE_MEAN = 10
 _APART = 0.5
@@ -94,7 +95,7 @@ class Across:
             self._distinct_scores.add(value)
         if math.isfinite(value):
             grade = round(max(0.0, min(1.0, value)) * 1000)
-            self._scores.add(_both_ways(one, other), grade)
+            self._scores.add(either_way(one, other, _SCORED), grade)
 
     def freeze(self) -> None:
         """Work out what rows will be asked about; nothing can be observed afterwards."""
@@ -123,15 +124,15 @@ class Across:
 
     def met_scored(self, one: str, other: str) -> bool:
         """Whether the two texts were marked before, in either order."""
-        return self._is_met(_both_ways(one, other))
+        return self._is_met(either_way(one, other, _SCORED))
 
     def mark_scored(self, one: str, other: str) -> None:
         """Mark two texts: the next equal ones are a repeat."""
-        self._mark(_both_ways(one, other))
+        self._mark(either_way(one, other, _SCORED))
 
     def is_torn(self, one: str, other: str) -> bool:
         """Whether two texts have scores that contradict each other, in either order."""
-        return bool(self._torn) and _both_ways(one, other) in self._torn
+        return bool(self._torn) and either_way(one, other, _SCORED) in self._torn
 
     def has_two_texts(self, role: str, given: object) -> bool:
         """Whether an id stands for more than one text."""
@@ -183,10 +184,6 @@ def as_number(value: Any) -> float | None:
 def texts_of(row: dict[str, Any], key: str) -> Sequence[str]:
     """The texts in a list of a row; what is no text is left out."""
     return [text for text in row.get(key) or () if isinstance(text, str)]
-
-
-def _both_ways(one: str, other: str) -> int:
-    return text_hash("scored", *sorted((plain(one), plain(other))))
 
 
 def _repeated(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -10,9 +10,8 @@ from collections.abc import Collection, Iterable, Iterator
 
 from codex_forge.defects.aliases import Aliases
 from codex_forge.defects.kinds import Defect, defect
-from codex_forge.defects.texts import bare, plain, quoted
+from codex_forge.defects.texts import bare, either_way, plain, quoted
 from codex_forge.entities import NameMatcher
-from codex_forge.hashes import text_hash
 from codex_forge.near_duplicates import NearDuplicates
 
 _QUOTED_WORDS = 4
@@ -55,7 +54,7 @@ class Leaks:
         }
         self._quotable = {plain(text): key for key, text in held if self._is_quotable(text)}
         self._matcher = NameMatcher(self._quotable)
-        self._pairs = {_pair(a, b) for a, b in pairs}
+        self._pairs = {either_way(a, b) for a, b in pairs}
         self._chunks = frozenset(chunks)
 
     def of_query(self, text: str) -> Iterator[Defect]:
@@ -85,7 +84,7 @@ class Leaks:
 
     def of_pair(self, one: str, other: str) -> Iterator[Defect]:
         """Whether two texts are a held-out pair, in either order."""
-        if self._pairs and _pair(one, other) in self._pairs:
+        if self._pairs and either_way(one, other) in self._pairs:
             yield defect("leak_pair", f"{quoted(one)} and {quoted(other)} are held out")
 
     def of_chunk(self, chunk_id: object) -> Iterator[Defect]:
@@ -99,7 +98,3 @@ class Leaks:
             return False
         long = len(text) >= _QUOTED_SIGNS
         return long and (not text.isascii() or len(text.split()) >= _QUOTED_WORDS)
-
-
-def _pair(one: str, other: str) -> int:
-    return text_hash(*sorted((plain(one), plain(other))))

@@ -11,9 +11,8 @@ from codex_forge.defects.aliases import Aliases
 from codex_forge.defects.kinds import Defect, Severity, defect
 from codex_forge.defects.leaks import Leaks
 from codex_forge.defects.texts import amount, bare, damage, main_script, placeholder, plain, quoted
+from codex_forge.records import PHASES
 from codex_forge.shingles import chunk_similarity
-
-PHASES = ("easy", "medium", "hard")
 
 
 @dataclass(frozen=True)

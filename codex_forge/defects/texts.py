@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from codex_forge.entities import normalise
+from codex_forge.hashes import text_hash
 from codex_forge.search import words
 
 # What the bytes 0x80 to 0xBF become in Windows-1252, or stay in Latin-1.
@@ -60,6 +61,11 @@ _SCRIPTS = (
 
 plain = lru_cache(maxsize=1024)(normalise)
 """A text as names are compared. Chunks come again and again: the last ones are remembered."""
+
+
+def either_way(one: str, other: str, *kind: str) -> int:
+    """A hash of two texts, the same in either order; `kind` sets kinds of pairs apart."""
+    return text_hash(*kind, *sorted((plain(one), plain(other))))
 
 
 def amount(text: str, enough: int) -> int:

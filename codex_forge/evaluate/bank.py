@@ -8,7 +8,7 @@ from typing import Any
 from codex_forge import pair_files
 from codex_forge.artifact import Artifact
 from codex_forge.errors import InputError
-from codex_forge.records import Qrels, Question
+from codex_forge.records import PARTS, Qrels, Question
 from codex_forge.trec import read_qrels
 
 _ALL = "all"
@@ -24,7 +24,7 @@ class Bank:
             InputError: the part has no question, or no judgements.
         """
         self.part = part
-        parts = pair_files.PARTS if part == _ALL else (part,)
+        parts = PARTS if part == _ALL else (part,)
         self.records = [record for name in parts for record in self._of(pairs, name)]
         if not self.records:
             raise InputError(

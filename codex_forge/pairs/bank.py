@@ -10,7 +10,6 @@ import numpy as np
 from codex_forge.artifact import Draft
 from codex_forge.entities import normalise
 from codex_forge.jsonl import write_jsonl
-from codex_forge.pair_files import PARTS
 from codex_forge.pairs.domain import Domain
 from codex_forge.pairs.held_out import Touched, Touching
 from codex_forge.pairs.positives import Answers, Judge, qrels_of
@@ -18,10 +17,8 @@ from codex_forge.pairs.query import Query, positions_of
 from codex_forge.pairs.ready import Ready
 from codex_forge.pairs.rejects import Rejects
 from codex_forge.pairs.splits import divide
-from codex_forge.records import Question
+from codex_forge.records import HELD_OUT, PARTS, Question
 from codex_forge.trec import write_qrels
-
-_HELD_OUT = ("test", "dev")
 
 
 class QuestionBank:
@@ -54,12 +51,11 @@ class QuestionBank:
         self._given = ready.negatives() if ready.alone else {}
         self._is_given = frozenset(groups)
         self._beside = [
-            (query.query_id, query.text) for part in _HELD_OUT for query in ready.queries(part)
+            (query.query_id, query.text) for part in HELD_OUT for query in ready.queries[part]
         ]
         self.group_of = {**self.split.group_of, **groups}
         self.parts = {
-            part: [*self.split.parts[part], *self._answerable(given.get(part, ()))]
-            for part in PARTS
+            part: [*self.split.parts[part], *self._answerable(given[part])] for part in PARTS
         }
 
     def _answerable(self, questions: Iterable[Question]) -> list[Question]:
@@ -82,7 +78,7 @@ class QuestionBank:
 
     def protected(self) -> list[tuple[str, str]]:
         """(query_id, text) of the questions that training may not paraphrase."""
-        bank = [(q.query_id, q.text) for part in _HELD_OUT for q in self.parts[part]]
+        bank = [(q.query_id, q.text) for part in HELD_OUT for q in self.parts[part]]
         return bank + self._beside
 
     def queries(self, part: str) -> list[Query]:
@@ -117,7 +113,7 @@ class QuestionBank:
         found = self.answers[question.query_id]
         positions = found.positions
         if not question.relevant:
-            if all(self._domain.is_generic(self._judge, t) for t in question.expected_topics):
+            if all(map(self._judge.is_generic, question.expected_topics)):
                 return ()
             positions = positions[found.coverage == found.coverage[:1]]
         new = self._domain.of_other_types(positions, best)
@@ -152,7 +148,7 @@ class QuestionBank:
         for question in self.parts[part]:
             positions = self.answers[question.query_id].positions
             files = {chunks.files[number] for number in np.unique(chunks.file_of[positions])}
-            names = self._domain.names.find(question.text)
+            names = index.matcher.find(question.text)
             bearers = (entity for name in names for entity in index.named(name))
             seen = not trained.isdisjoint(positions.tolist())
             yield {

@@ -56,7 +56,7 @@ class Collector:
         most = self._config.cross_category
         if not (most and query.topics and query.positives) or query.source != "entity":
             return query
-        if any(self._domain.is_generic(self._judge, topic) for topic in query.topics):
+        if any(map(self._judge.is_generic, query.topics)):
             return query
         positions, counts = self._judge.covering(query.topics)
         whole = positions[counts == len(query.topics)]

@@ -10,13 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from codex_forge.config.pairs import SplitConfig
-from codex_forge.records import Question
+from codex_forge.records import PARTS, Question
 from codex_forge.seeded import draw
 
 Group = list[Question]
 Stratum = tuple[str, str]
 
-PARTS = ("train", "dev", "test")
 _ALL: Stratum = ("", "all strata")
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from codex_forge.artifact import Work
 from codex_forge.config.pairs import PairsConfig
 from codex_forge.corpus import Corpus
-from codex_forge.entities import EntityIndex, NameMatcher, normalise
+from codex_forge.entities import EntityIndex, normalise
 from codex_forge.hashes import text_hash
-from codex_forge.pairs.guard import Guard, most_of_a_telling_topic
+from codex_forge.pairs.guard import Guard
 from codex_forge.pairs.negatives import NegativeMiner
 from codex_forge.pairs.positives import Judge
 from codex_forge.pairs.query import Positions
@@ -35,17 +35,13 @@ class Domain:
         """Index the names; topics and words are indexed when they are first asked for."""
         self.corpus, self.config = corpus, config
         self.index = EntityIndex(corpus.entities)
-        self.names = NameMatcher(self.index.names)
         self._scratch = scratch
-        self._words: WordIndex | None = None
 
-    @property
+    @cached_property
     def words(self) -> WordIndex:
         """BM25 and TF-IDF over the chunks."""
-        if self._words is None:
-            with stage("words indexed"):
-                self._words = WordIndex(self.corpus.chunks.texts(), self._scratch)
-        return self._words
+        with stage("words indexed"):
+            return WordIndex(self.corpus.chunks.texts(), self._scratch)
 
     @cached_property
     def text_keys(self) -> NDArray[np.uint64]:
@@ -57,12 +53,7 @@ class Domain:
     def judge(self, topics: Iterable[str], work: Work) -> Judge:
         """Who names which of the topics; one pass over the corpus."""
         with stage("topics matched"):
-            return Judge(self.corpus, self.index, topics, self.config.min_topic_coverage, work)
-
-    def is_generic(self, judge: Judge, topic: str) -> bool:
-        """Whether so many chunks name the topic that naming it tells nothing."""
-        share = self.config.negatives.generic_topic_share
-        return len(judge.holders(topic)) > most_of_a_telling_topic(share, len(self.corpus.chunks))
+            return Judge(self.corpus, self.index, topics, self.config, work)
 
     def of_other_types(self, found: Positions, than: Sequence[int]) -> Positions:
         """Of some chunks those of another known type than the first of `than`; none of `than`."""
@@ -76,6 +67,5 @@ class Domain:
     def miner(self, judge: Judge) -> NegativeMiner:
         """Hard negatives, behind a guard that knows the judge's topics."""
         negatives = self.config.negatives
-        coverage = self.config.min_topic_coverage
-        guard = Guard(self.corpus, self.index, judge, negatives, coverage, self.text_keys)
+        guard = Guard(self.corpus, self.index, judge, negatives, self.text_keys)
         return NegativeMiner(self.corpus, self.index, guard, self.words, negatives)

@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 
 from codex_forge.config.pairs import NegativesConfig
 from codex_forge.corpus import Corpus
-from codex_forge.entities import EntityIndex, NameMatcher
+from codex_forge.entities import EntityIndex
 from codex_forge.pairs.positives import Judge
 from codex_forge.pairs.query import Query, holds
 from codex_forge.shingles import hashed_shingles, jaccard
 
-_NEVER_GENERIC = 3
-"""A topic that so few chunks name is not generic, however small the corpus."""
 _COMPARED = 8
 """A candidate is held against the words of so many answers of a query, its positives first, and
 against the whole texts of all."""
@@ -29,11 +27,6 @@ _COMPARED_CHARACTERS = 10_000
 """Of each chunk; a longer one is told by its beginning."""
 
 Reason = Callable[[int], str | None]
-
-
-def most_of_a_telling_topic(share: float, chunks: int) -> float:
-    """A topic that more of so many chunks name is generic: naming it tells nothing."""
-    return max(_NEVER_GENERIC, share * chunks)
 
 
 class Guard:
@@ -45,7 +38,6 @@ class Guard:
         index: EntityIndex,
         judge: Judge,
         config: NegativesConfig,
-        minimum_coverage: float,
         text_keys: NDArray[np.uint64],
     ) -> None:
         """`judge` knows the topics of all queries that will be asked about.
@@ -54,20 +46,17 @@ class Guard:
         """
         self._text_keys = text_keys
         self._chunks, self._index, self._judge = corpus.chunks, index, judge
-        self._config, self._minimum = config, minimum_coverage
-        self._generic = most_of_a_telling_topic(config.generic_topic_share, len(corpus.chunks))
-        self._names = NameMatcher(index.names)
+        self._near = config.near_duplicate
         self.shingles = lru_cache(_REMEMBERED)(self._shingles)
 
     def of(self, query: Query) -> Reason:
         """A function from a position to the reason why it is stopped, or None."""
         topics = [self._judge.holders(topic) for topic in query.topics]
-        telling = [held for held in topics if 0 < len(held) <= self._generic]
+        telling = [self._judge.holders(topic) for topic in self.telling(query.topics)]
         least = self._least(query)
         files = self._files_of_named_entities(query.text)
         answers = query.answers
         compared = (*query.positives, *answers[:_COMPARED].tolist())[:_COMPARED]
-
         texts = self._text_keys[answers]
 
         def reason(position: int) -> str | None:
@@ -87,7 +76,7 @@ class Guard:
 
     def telling(self, topics: Sequence[str]) -> list[str]:
         """The topics that few enough chunks name."""
-        return [t for t in topics if len(self._judge.holders(t)) <= self._generic]
+        return [topic for topic in topics if not self._judge.is_generic(topic)]
 
     def _least(self, query: Query) -> float:
         """How many of its topics make a chunk an answer, of given ones as well: they may lack some.
@@ -97,12 +86,12 @@ class Guard:
         count = len(query.topics)
         if query.answers_are_given and count == 1:
             return count + 1
-        return max(1e-9, self._minimum * count - 1e-9)
+        return max(1e-9, self._judge.minimum * count - 1e-9)
 
     def _files_of_named_entities(self, text: str) -> frozenset[int]:
         return frozenset(
             int(self._chunks.file_of[position])
-            for name in self._names.find(text)
+            for name in self._index.matcher.find(text)
             for entity in self._index.named(name)
             for position in self._chunks.named(entity.filename)[:1]
         )
@@ -113,7 +102,7 @@ class Guard:
             similarity = jaccard(mine, self.shingles(answer))
             if similarity >= 1.0 - 1e-9:
                 return "same_text_as_an_answer"
-            if similarity >= self._config.near_duplicate:
+            if similarity >= self._near:
                 return "near_duplicate_of_an_answer"
         return None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from codex_forge.entities import EntityIndex, NameMatcher
+from codex_forge.entities import EntityIndex
 from codex_forge.records import Question
 
 
@@ -26,7 +26,6 @@ class Touching:
     def __init__(self, by: str, index: EntityIndex, file_of: Callable[[int], str]) -> None:
         """`by` is `split.by`; `file_of` gives the filename of a chunk's position."""
         self._by, self._index, self._file_of = by, index, file_of
-        self._names = NameMatcher(index.names)
         self._entities_of: dict[str, set[str]] = {}
         for entity in index.entities:
             self._entities_of.setdefault(entity.filename, set()).add(entity.entity_id)
@@ -60,4 +59,4 @@ class Touching:
 
     def _names_in(self, text: str) -> list[str]:
         """The names in a text; one that stands only inside a longer one is none (lung *cancer*)."""
-        return sorted(self._names.find_outermost(text))
+        return sorted(self._index.matcher.find_outermost(text))

@@ -18,7 +18,7 @@ import numpy as np
 
 from codex_forge.config.pairs import NegativesConfig
 from codex_forge.corpus import Corpus
-from codex_forge.entities import EntityIndex, NameMatcher, named_text
+from codex_forge.entities import EntityIndex, named_text
 from codex_forge.pairs.guard import Guard, Reason
 from codex_forge.pairs.positives import in_time
 from codex_forge.pairs.query import Positions, Query
@@ -56,7 +56,6 @@ class NegativeMiner:
         self.guard = guard
         self._chunks, self._index = corpus.chunks, index
         self._words, self._config = words, config
-        self._names = NameMatcher(index.names)
         chunks, everyone = corpus.chunks, np.arange(len(corpus.chunks), dtype=np.int32)
         carriers = np.repeat(everyone, np.diff(chunks.mention_ptr))
         self._by_mention = _Holders(chunks.mention_of, carriers, len(chunks.mentions))
@@ -128,7 +127,7 @@ class NegativeMiner:
     def _related(self, positive: int, rng: random.Random) -> Iterator[int]:
         """Chunks of the entities that the chunk names, its own left out."""
         chunk = self._chunks[positive]
-        names = sorted(self._names.find(named_text(chunk)))
+        names = sorted(self._index.matcher.find(named_text(chunk)))
         files = {e.filename for name in names for e in self._index.named(name)}
         others = sorted(files - {chunk.filename})
         rng.shuffle(others)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-PHASES = ("easy", "medium", "hard")
+from codex_forge.records import PHASES
 
 _NEAR = 10
 """A positive among so many first of BM25 is within reach of words."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codex_forge.artifact import Work
+from codex_forge.config.pairs import PairsConfig
 from codex_forge.corpus import Corpus
 from codex_forge.entities import EntityIndex, TopicMatcher
 from codex_forge.jsonl import read_jsonl, write_jsonl
@@ -26,6 +27,8 @@ from codex_forge.records import Chunk, Qrels, Question
 MAX_GRADE = 3
 _BLOCK = 20_000
 """Chunks matched before what was found is committed."""
+_NEVER_GENERIC = 3
+"""A topic that so few chunks name is not generic, however small the corpus."""
 _NONE: Positions = np.zeros(0, dtype=np.int32)
 
 
@@ -46,11 +49,20 @@ class Judge:
     """Judges chunks of one corpus for any question over a known set of topics."""
 
     def __init__(
-        self, corpus: Corpus, index: EntityIndex, topics: Iterable[str], minimum: float, work: Work
+        self,
+        corpus: Corpus,
+        index: EntityIndex,
+        topics: Iterable[str],
+        config: PairsConfig,
+        work: Work,
     ) -> None:
-        """One pass over the corpus, committed in blocks; `minimum` is the least coverage."""
+        """One pass over the corpus, committed in blocks."""
         self._chunks = corpus.chunks
-        self._minimum = minimum
+        self.minimum = config.min_topic_coverage
+        """Share of its topics that a chunk covers which answers a question."""
+        self._telling = max(
+            _NEVER_GENERIC, config.negatives.generic_topic_share * len(corpus.chunks)
+        )
         names = sorted(set(topics))
         matcher = TopicMatcher(names, index)
         number_of = {name: number for number, name in enumerate(names)}
@@ -76,6 +88,10 @@ class Judge:
         """Positions of the chunks that name the topic."""
         return self._holders.get(topic, _NONE)
 
+    def is_generic(self, topic: str) -> bool:
+        """Whether so many chunks name the topic that naming it tells nothing."""
+        return len(self.holders(topic)) > self._telling
+
     def covering(self, topics: Sequence[str]) -> tuple[Positions, Positions]:
         """Positions of the chunks that name any of `topics`, and how many of them each names."""
         held = [self.holders(topic) for topic in topics]
@@ -97,7 +113,7 @@ class Judge:
             covered[both] = counts[np.searchsorted(positions, named[both])]
             positions, counts, grades = named, covered, np.ones(len(named), dtype=np.int8)
         else:
-            enough = counts >= self._minimum * len(topics) - 1e-9
+            enough = counts >= self.minimum * len(topics) - 1e-9
             positions, counts = positions[enough], counts[enough]
             grades = np.maximum(1, MAX_GRADE * counts // max(1, len(topics))).astype(np.int8)
         allowed = in_time(chunks.times[positions], question.temporal_limit)

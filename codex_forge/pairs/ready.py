@@ -7,15 +7,15 @@ texts are the corpus and their queries the question bank.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 
 from codex_forge.config.pairs import PairsConfig
 from codex_forge.entities import normalise
-from codex_forge.pair_files import PARTS
 from codex_forge.pairs.query import Positions, Query
 from codex_forge.ready_made import ReadyMade, questions_of, split_ready
-from codex_forge.records import Question, ReadyPair, ScoredPair
+from codex_forge.records import PARTS, Question, ReadyPair, ScoredPair
 
 _NOBODY: Positions = np.zeros(0, dtype=np.int32)
 
@@ -24,22 +24,23 @@ class Ready:
     """The ready-made records of a run, each in its part."""
 
     def __init__(self, made: ReadyMade | None, config: PairsConfig, seed: int, *, alone: bool):
-        """`alone`: there is no corpus."""
-        self._made, self.alone = made, alone
+        """`made` are all records, in the order of the files; `alone`: there is no corpus."""
+        self.made, self.alone = made, alone
         self._split = split_ready(made, config.split, seed) if made else None
         self.has_scored = bool(made and made.scored)
         self.has_pairs = bool(made and made.pairs)
 
-    @property
-    def made(self) -> ReadyMade | None:
-        """All records, in the order of the files."""
-        return self._made
-
     def _records(self) -> Iterator[tuple[str, int, ReadyPair | ScoredPair]]:
-        """Each record with its part and its group."""
-        if self._made is not None and self._split is not None:
+        """Each record with its part and its group, read from the files."""
+        if self.made is not None and self._split is not None:
             groups = self._split.group_of.tolist()
-            yield from zip(self._split.parts, groups, self._made, strict=True)
+            yield from zip(self._split.parts, groups, self.made, strict=True)
+
+    def _pairs(self) -> Iterator[tuple[str, int, ReadyPair]]:
+        """Those that are pairs."""
+        for part, group, record in self._records():
+            if isinstance(record, ReadyPair):
+                yield part, group, record
 
     def scored(self) -> Iterator[tuple[str, ScoredPair]]:
         """Scored and labelled pairs with their part."""
@@ -47,49 +48,46 @@ class Ready:
             if isinstance(record, ScoredPair):
                 yield part, record
 
-    def queries(self, part: str) -> Iterator[Query]:
-        """The pairs of a part as rows to be, when there is a corpus beside them."""
-        if self.alone:
-            return
-        for its, _, record in self._records():
-            if its == part and isinstance(record, ReadyPair):
-                yield Query(
-                    query_id=record.pair_id,
-                    text=record.query,
-                    topics=(),
-                    positives=(),
-                    answers=_NOBODY,
-                    source="ready",
-                    phase=record.phase,
-                    positive_text=record.positive,
-                    category=record.category,
-                    domain=record.domain,
-                    negatives=record.negatives,
-                )
+    @cached_property
+    def queries(self) -> dict[str, list[Query]]:
+        """The pairs of each part as rows to be, when there is a corpus beside them."""
+        found: dict[str, list[Query]] = {part: [] for part in PARTS}
+        for part, _, pair in () if self.alone else self._pairs():
+            found[part].append(_query_of(pair))
+        return found
 
     def bank(self) -> tuple[dict[str, list[Question]], dict[str, str]]:
         """Questions by part, and the group of each, when there is no corpus."""
-        parts: dict[str, list[Question]] = {}
-        group_of: dict[str, str] = {}
-        if not self.alone:
-            return parts, group_of
-        for part in PARTS:
-            parts[part] = questions_of(r for its, _, r in self._records() if its == part)
-        names = {
-            record.pair_id: f"ready-{group}"
-            for _, group, record in self._records()
-            if isinstance(record, ReadyPair)
-        }
-        for questions in parts.values():
-            group_of.update((q.query_id, names[q.query_id]) for q in questions)
-        return parts, group_of
+        pairs: dict[str, list[ReadyPair]] = {part: [] for part in PARTS}
+        groups: dict[str, str] = {}
+        for part, group, pair in self._pairs() if self.alone else ():
+            pairs[part].append(pair)
+            groups[pair.pair_id] = f"ready-{group}"
+        parts = {part: questions_of(found) for part, found in pairs.items()}
+        asked = (question.query_id for questions in parts.values() for question in questions)
+        return parts, {query_id: groups[query_id] for query_id in asked}
 
     def negatives(self) -> dict[str, tuple[str, ...]]:
         """The negatives that the data gives, by the normalised text of the query."""
         found: dict[str, dict[str, None]] = {}
-        for _, _, record in self._records():
-            if isinstance(record, ReadyPair) and record.negatives:
-                found.setdefault(normalise(record.query), {}).update(
-                    dict.fromkeys(record.negatives)
-                )
+        for _, _, pair in self._pairs():
+            if pair.negatives:
+                found.setdefault(normalise(pair.query), {}).update(dict.fromkeys(pair.negatives))
         return {query: tuple(negatives) for query, negatives in found.items()}
+
+
+def _query_of(pair: ReadyPair) -> Query:
+    """A pair whose positive is no chunk of the corpus."""
+    return Query(
+        query_id=pair.pair_id,
+        text=pair.query,
+        topics=(),
+        positives=(),
+        answers=_NOBODY,
+        source="ready",
+        phase=pair.phase,
+        positive_text=pair.positive,
+        category=pair.category,
+        domain=pair.domain,
+        negatives=pair.negatives,
+    )

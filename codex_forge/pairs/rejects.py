@@ -18,8 +18,8 @@ class Rejects:
 
     def __init__(self, path: Path, *, of_whole: bool = True) -> None:
         """`path` is written by `write`; `of_whole`: keep more than the pairs of this shard."""
-        self._path, self._kept = path, []  # type: tuple[Path, list[Rejected]]
-        self._of_whole = of_whole
+        self._path, self._of_whole = path, of_whole
+        self._kept: list[Rejected] = []
         self.counts: Counter[str] = Counter()
 
     def add(self, kind: str, reason: str, about: str, text: str) -> None:

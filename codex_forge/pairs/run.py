@@ -62,7 +62,7 @@ class PairsMaker:
         self._config, self._seed = job.config.pairs, job.config.seed
         rejected = draft.path(shard_file("rejected", job.shard, job.shards))
         self._rejects = Rejects(rejected, of_whole=self._is_first)
-        self._ready = Ready(sources.ready(), self._config, self._seed, alone=sources.ready_alone)
+        self._ready = Ready(sources.ready(), self._config, self._seed, alone=not sources.has_corpus)
         self._protected: list[tuple[str, str]] = []
         """(query_id, text) of held-out questions."""
 
@@ -124,11 +124,11 @@ class PairsMaker:
         self._protected = bank.protected()
         collector = Collector(domain, judge, bank, self._seed, self._rejects)
         with stage("queries checked"):
-            train = collector.train([*made, *self._ready.queries("train")])
+            train = collector.train([*made, *self._ready.queries["train"]])
         parts = {
             "train": train,
-            "dev": [*bank.queries("dev"), *self._ready.queries("dev")],
-            "test": list(self._ready.queries("test")),
+            "dev": [*bank.queries("dev"), *self._ready.queries["dev"]],
+            "test": self._ready.queries["test"],
         }
         if not train:
             raise InputError(

@@ -10,17 +10,16 @@ from typing import Any
 from codex_forge.artifact import Draft
 from codex_forge.config.pairs import PairsConfig
 from codex_forge.defects import DefectFinder
-from codex_forge.entities import normalise
-from codex_forge.hashes import text_hash
+from codex_forge.defects.texts import either_way
 from codex_forge.jsonl import line_of
-from codex_forge.pair_files import PARTS
 from codex_forge.pairs.augmentation import augmented
 from codex_forge.pairs.phases import phase_of_scored
 from codex_forge.pairs.ready import Ready
 from codex_forge.pairs.rejects import Rejects
 from codex_forge.progress import progress
-from codex_forge.records import ScoredPair
+from codex_forge.records import PARTS, ScoredPair
 from codex_forge.search import words
+from codex_forge.shingles import jaccard
 
 Row = dict[str, Any]
 
@@ -49,7 +48,7 @@ def write_scored(
         if part == "train":
             finder.observe(_row(pair))
         if config.augmentation.copies:
-            taken.add(_texts_of(_row(pair)))
+            taken.add(either_way(pair.text_a, pair.text_b))
     counts: Counter[str] = Counter({f"scored_{part}": 0 for part in PARTS})
     with ExitStack() as stack:
         files = {
@@ -65,20 +64,16 @@ def write_scored(
                 continue
             rows = [row]
             for copy in _copies(row, config, seed) if part == "train" else ():
-                reason = "repeats a pair" if _texts_of(copy) in taken else _error(finder, copy)
+                key = either_way(copy["text_a"], copy["text_b"])
+                reason = "repeats a pair" if key in taken else _error(finder, copy)
                 if reason:
                     rejects.keep({"kind": "scored pair", "reason": reason, **copy})
                     continue
-                taken.add(_texts_of(copy))
+                taken.add(key)
                 rows.append(copy)
             files[part].writelines(map(line_of, rows))
             counts[f"scored_{part}"] += len(rows)
     return dict(counts)
-
-
-def _texts_of(row: Row) -> int:
-    """What tells two texts from others, in either order."""
-    return text_hash(*sorted((normalise(row["text_a"]), normalise(row["text_b"]))))
 
 
 def _error(finder: DefectFinder, row: Row) -> str:
@@ -120,6 +115,4 @@ def _copies(row: Row, config: PairsConfig, seed: int) -> Iterator[Row]:
 
 def word_overlap(one: str, other: str) -> float:
     """Jaccard index of the distinct words of two texts, 0 to 1."""
-    mine, theirs = set(words(one)), set(words(other))
-    union = len(mine | theirs)
-    return len(mine & theirs) / union if union else 1.0
+    return jaccard(set(words(one)), set(words(other)))

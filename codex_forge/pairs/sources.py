@@ -81,11 +81,6 @@ class Sources:
         keys = ("query_prompt", "max_seq_length")
         self.settings["model"] = {key: getattr(config.model, key) for key in keys}
 
-    @property
-    def ready_alone(self) -> bool:
-        """Whether ready-made data is all there is."""
-        return not self.has_corpus
-
     def ready(self) -> ReadyMade | None:
         """The ready-made records, checked."""
         if not self._ready_files.files:

@@ -19,11 +19,9 @@ from typing import Any
 from codex_forge.config.pairs import SplitConfig
 from codex_forge.entities import normalise
 from codex_forge.errors import InputError
-from codex_forge.pairs.dealing import PARTS, Group, deal, shares_of
+from codex_forge.pairs.dealing import Group, deal, shares_of
 from codex_forge.pairs.held_out import Touched
-from codex_forge.records import Question
-
-__all__ = ["PARTS", "Split", "divide", "group_questions", "split_questions"]
+from codex_forge.records import HELD_OUT, PARTS, Question
 
 log = logging.getLogger("codex_forge")
 
@@ -69,7 +67,7 @@ def divide(
     parts = _parts(questions, groups, config, seed)
     if questions or config.folds:
         _check(parts, groups, config, touched)
-    held = [touched[q.query_id] for p in ("dev", "test") for q in parts[p] if q.query_id in touched]
+    held = [touched[q.query_id] for p in HELD_OUT for q in parts[p] if q.query_id in touched]
     return Split(
         parts=parts,
         group_of={q.query_id: group[0].query_id for group in groups for q in group},
@@ -79,18 +77,6 @@ def divide(
         ),
         report=_report(parts, groups, config, touched),
     )
-
-
-def split_questions(
-    questions: Sequence[Question],
-    config: SplitConfig,
-    seed: int,
-    answers: Answers,
-    touched: Touches = _NOTHING,
-) -> dict[str, list[Question]]:
-    """Questions by part, in their original order; the same seed gives the same split."""
-    groups = group_questions(questions, config.group_by, answers, touched)
-    return _parts(questions, groups, config, seed)
 
 
 def group_questions(

@@ -20,13 +20,10 @@ from numpy.typing import NDArray
 from codex_forge.config.pairs import SplitConfig
 from codex_forge.entities import normalise
 from codex_forge.hashes import text_hash
-from codex_forge.records import ReadyPair, ScoredPair
+from codex_forge.records import PARTS, ReadyPair, ScoredPair
 from codex_forge.seeded import draw
 
 log = logging.getLogger("codex_forge")
-
-PARTS = ("train", "dev", "test")
-"""From the least protected to the most."""
 
 _NONE = -1
 _FIELDS = ("domain", "category", "phase")

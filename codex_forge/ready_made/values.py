@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from codex_forge.corpus.bad import BadRecordError
-from codex_forge.corpus.strict_json import kind_of
+from codex_forge.corpus.strict_json import kind_of, refuse_nul
 from codex_forge.ready_made.columns import Columns
 from codex_forge.ready_made.row import is_whole
-from codex_forge.records import ReadyPair, ScoredPair
+from codex_forge.records import PHASES, ReadyPair, ScoredPair
 
-_PHASES = {phase: phase for phase in ("easy", "medium", "hard")}
+_PHASES = {phase: phase for phase in PHASES}
 _PARTS = {"train": "train", "dev": "dev", "test": "test", "validation": "dev", "valid": "dev"}
 _LABELS = {"1": 1, "true": 1, "yes": 1, "0": 0, "false": 0, "no": 0}
 
@@ -105,8 +105,7 @@ def _checked(value: Any, column: str, expected: str) -> str:
             column,
             "holds what is no text; if its file is not UTF-8, set corpus.encoding, such as cp1252",
         )
-    if "\0" in value:
-        raise BadRecordError(column, "holds a NUL character, at which databases cut texts off")
+    refuse_nul({column: value})
     return value
 
 
