@@ -18,20 +18,17 @@ from typing import Any
 
 import fsspec
 from sentence_transformers import SentenceTransformerTrainer
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from transformers import TrainerCallback
 
 from benchmarks.side_by_side import machine
-from benchmarks.train import rows_of
+from benchmarks.train import Bench, parser
 from codex_forge.artifact import Draft, Recipe, begin
-from codex_forge.config import load_config
 from codex_forge.model.encoder import load_base
-from codex_forge.model.locate import locate
 from codex_forge.storage import Store
 from codex_forge.train.checkpoints import keeping
-from codex_forge.train.data import as_dataset
-from codex_forge.train.history import History
-from codex_forge.train.objectives import make_loss
-from codex_forge.train.trainer import make_trainer, training_arguments
+from codex_forge.train.ready import getting_ready
+from codex_forge.train.stages import run_stages
 
 
 class BlockingUpload(TrainerCallback):  # type: ignore[misc]
@@ -50,51 +47,47 @@ class BlockingUpload(TrainerCallback):  # type: ignore[misc]
 
 def main() -> None:
     """Measure the seconds of all three in turn."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=960)
-    parser.add_argument("--every", type=int, default=10, help="steps between checkpoints")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--store", help="a folder or s3:// prefix; a temporary folder if not given")
-    given = parser.parse_args()
-    overrides = ["train.num_negatives=0", "train.batch_size=32", "train.save_minutes=0"]
-    config = load_config("configs/quickstart.yaml", [*overrides, f"train.save_steps={given.every}"])
-    rows = rows_of(config, given.pairs)
-    base = locate(config.model).folder
+    known = parser(__doc__)
+    known.add_argument("--every", type=int, default=10, help="steps between checkpoints")
+    known.add_argument("--repeats", type=int, default=3)
+    known.add_argument("--store", help="a folder or s3:// prefix; a temporary folder if not given")
+    given = known.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        _compare(Bench(given, Path(folder)), given)
+
+
+def _compare(bench: Bench, given: argparse.Namespace) -> None:
+    config = bench.config_of(7)
+    often = config.train.model_copy(update={"save_steps": given.every})
+    saving = config.model_copy(update={"train": often})
 
     def none(scratch: Path, _: str) -> None:
-        trainer = make_trainer(
-            config, load_base(base, config.model), rows, dev=[], history=History(), scratch=scratch
-        )
-        trainer.run(None)
+        with getting_ready(config, bench.pairs, bench.base, scratch) as ready:
+            run_stages(ready.course, ready.rows, None)
 
     def ours(scratch: Path, url: str) -> None:
         draft = begin(Store(url), Recipe("train", "bench", {}, {}), scratch, force=True)
         assert isinstance(draft, Draft)
-        with keeping(draft.work.checkpoints(2)) as keeper:
-            trainer = make_trainer(
-                config,
-                load_base(base, config.model),
-                rows,
-                dev=[],
-                history=History(),
-                scratch=scratch,
-                keeper=keeper,
-            )
-            trainer.run(None)
+        with (
+            keeping(draft.work.checkpoints(2)) as keeper,
+            getting_ready(saving, bench.pairs, bench.base, scratch, keeper=keeper) as ready,
+        ):
+            run_stages(ready.course, ready.rows, None)
+            spent = ready.course.clock.seconds
         draft.lease.release(0)
-        share = 100 * trainer.saving_seconds / (time.perf_counter() - started)
-        print(f"  ours stood still for {trainer.saving_seconds:.2f} s ({share:.1f} %)")
+        share = spent["checkpoint"] / (spent["checkpoint"] + spent["train"])
+        print(f"  ours stood still for {spent['checkpoint']:.2f} s ({share:.1%} of the training)")
 
     def stock(scratch: Path, url: str) -> None:
-        model = load_base(base, config.model)
-        arguments = training_arguments(config, model, False, scratch)
+        model = load_base(bench.base, config.model)
+        arguments = bench.arguments(config, model, str(scratch))
         arguments.save_strategy, arguments.save_steps = "steps", given.every
         arguments.save_total_limit = 2
         trainer = SentenceTransformerTrainer(
             model=model,
             args=arguments,
-            train_dataset=as_dataset(rows),
-            loss=make_loss(config.train, model),
+            train_dataset=bench.rows(config),
+            loss=MultipleNegativesRankingLoss(model),
             callbacks=[BlockingUpload(url)],
         )
         trainer.train()

@@ -62,6 +62,8 @@ class Job:
     force: bool = False
     shard: int = 0
     shards: int = 1
+    plan: bool = False
+    """Say what would be done, and what it would take; make nothing."""
     drafts: list[Draft] = field(default_factory=list)
     """What this job is making; each holds a lease until the job ends."""
 
@@ -133,6 +135,8 @@ class Door:
     sections: tuple[str, ...]
     """Config sections that `--help` lists."""
     sharded: bool = False
+    plans: bool = False
+    """Whether it has a `--plan`."""
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Run the mode; returns the process's exit code."""
@@ -153,6 +157,7 @@ class Door:
                 force=arguments.force,
                 shard=shard,
                 shards=arguments.shards,
+                plan=self.plans and arguments.plan,
             )
             module, function = self.run.split(":")
             try:
@@ -214,6 +219,13 @@ class Door:
             if self.sharded
             else argparse.SUPPRESS,
         )
+        if self.plans:
+            parser.add_argument(
+                "--plan",
+                action="store_true",
+                help="say what it would take (steps, tokens, time, memory), from a short probe, "
+                "and make nothing",
+            )
         return parser
 
     def _keys(self) -> str:

@@ -47,9 +47,16 @@ class NearDuplicates:
     """Protected texts (test and dev questions) that queries are held against."""
 
     def __init__(self, protected: Iterable[tuple[str, str]], threshold: float) -> None:
-        """`protected` are (key, text); similar means at least `threshold`, in (0, 1]."""
+        """`protected` are (key, text); similar means at least `threshold`, in (0, 1].
+
+        A text that is given twice counts once: its grams are no less rare, and those who hold the
+        same texts find the same matches.
+        """
         self._threshold = threshold
-        self._texts = [(key, text, grams(text)) for key, text in protected]
+        keys: dict[str, str] = {}
+        for key, text in protected:
+            keys.setdefault(text, key)
+        self._texts = [(key, text, grams(text)) for text, key in keys.items()]
         frequency: dict[str, int] = {}
         for _, _, found in self._texts:
             for gram in found:

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from codex_forge.artifact import Artifact, Draft, Recipe, begin, open_artifact
+from codex_forge.audit.lengths import AllLengths, reading_of
 from codex_forge.config.sections import ModelConfig
 from codex_forge.defects import KINDS
 from codex_forge.errors import EXIT_DONE, EXIT_GATE_NOT_MET
 from codex_forge.jsonl import read_json, read_jsonl, write_jsonl
 from codex_forge.model import locate
 from codex_forge.storage import Store
+from codex_forge.tokens import load_tokenizer
 from tests.conftest import MINILM, Corpus, Knock
 
 Row = dict[str, Any]
@@ -92,6 +94,17 @@ def test_clean_pairs_pass_with_the_lengths_of_the_models_own_tokenizer(
         assert told["mean"] == pytest.approx(sum(lengths) / len(lengths), abs=0.006)
         assert told["truncated"] == 0
     assert opened(paired, "audit", tmp_path).path("lengths.svg").read_text().startswith("<?xml")
+
+
+def test_scored_texts_are_counted_as_they_are_trained_behind_the_prompt_of_queries() -> None:
+    folder = locate.locate(ModelConfig(base=MINILM)).folder
+    count = load_tokenizer(folder)
+    given = ModelConfig(base=MINILM, query_prompt="one two ", document_prompt="one two three four ")
+    lengths = AllLengths(reading_of(given, folder, count), worst=1)
+    lengths.add_row({"text_a": "alpha", "text_b": "beta"})
+    found = lengths.audits()
+    assert found["text_a"].maximum == count(["one two alpha"])[0]
+    assert found["text_b"].maximum == count(["one two beta"])[0]
 
 
 def test_too_many_cut_texts_fail_the_gate_again_and_again(

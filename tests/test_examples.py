@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 
+from codex_forge.artifact import open_artifact
 from codex_forge.config import load_config
 from codex_forge.entities import NameMatcher
 from codex_forge.ready_made import ReadyMade, find_ready, read_ready, split_ready
 from codex_forge.records import ReadyPair, ScoredPair
 from codex_forge.search import words
+from codex_forge.storage import Store
+from codex_forge.train.needs import check
 from tests.conftest import ROOT, run_module
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -211,3 +214,6 @@ def test_pairs_and_audit_run_on_a_sample(name: str, tmp_path: Path) -> None:
         held_out, trained = "questions_test", "pairs_train"
     assert counts[held_out] > 30
     assert counts[trained] > 200
+    pairs = open_artifact(Store(str(tmp_path / "store")), "pairs", name, tmp_path / "cache")
+    for stage in load_config(config).train.resolved_stages:
+        check(stage, pairs)  # refuses pairs that the config cannot train on

@@ -34,7 +34,10 @@ def test_the_table_of_exit_codes_is_the_code() -> None:
     assert documented == {*EXIT_CODES, 130}
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/evaluation.md"])
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document: str) -> None:
     path = ROOT / document
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", path.read_text()):

@@ -22,6 +22,8 @@ from codex_forge.tokens import BATCH, LengthAudit, Lengths, TokenCounter
 
 KINDS = ("chunk", "query", "positive", "negative", "text_a", "text_b")
 """Of texts, in the order of reports."""
+_AS_QUERIES = ("query", "text_a", "text_b")
+"""The others are read as chunks."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Reading:
 
     def prompt(self, kind: str) -> str:
         """What is put before a text of this kind."""
-        return self.query_prompt if kind == "query" else self.document_prompt
+        return self.query_prompt if kind in _AS_QUERIES else self.document_prompt
 
     def room(self) -> int:
         """Tokens of its own that a chunk may have, beside its prompt and the special tokens."""

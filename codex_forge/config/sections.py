@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from codex_forge.config.pairs import PairsConfig
-from codex_forge.config.section import Count, Paths, Positive, Section, Share, refuse_secret
+from codex_forge.config.section import Paths, Positive, Section, Share, refuse_secret
+from codex_forge.config.train import TrainConfig
 
 FOLD = "{fold}"
 """Stands for the number of a fold in the name of an evaluate artifact."""
@@ -68,53 +69,6 @@ class AuditConfig(Section):
     """How many of the longest texts of each kind the report lists."""
     probe: bool = False
     """Measure the memory of training on the model itself (loads it), instead of estimating it."""
-
-
-class TrainConfig(Section):
-    """Fine-tuning with the sentence-transformers trainer."""
-
-    objective: Literal["multiple_negatives_ranking"] = "multiple_negatives_ranking"
-    """The loss: in-batch negatives and the mined ones, cross-entropy over scaled cosine."""
-    epochs: Annotated[float, Field(gt=0.0)] = 1.0
-    """Passes over the train pairs."""
-    max_steps: Annotated[int, Field(ge=-1)] = -1
-    """Stop after this many optimizer steps; -1 = by epochs."""
-    phases: tuple[Literal["easy", "medium", "hard"], ...] = ("easy", "medium", "hard")
-    """Train on pairs of these phases; BM25 alone finds the positives of `easy` ones."""
-    max_pairs: Positive | None = None
-    """Train on at most this many pairs, drawn by seed."""
-    num_negatives: Count = 1
-    """Mined negatives of a pair that enter the batch."""
-    batch_size: Positive = 64
-    """Pairs in a micro-batch on one device."""
-    gradient_accumulation: Positive = 1
-    """Micro-batches in an optimizer step."""
-    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 2e-5
-    """Peak learning rate of AdamW."""
-    schedule: Literal["linear", "cosine", "cosine_with_restarts", "constant_with_warmup"] = "linear"
-    """Shape of the learning rate after the warmup."""
-    warmup_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
-    """Share of the steps in which the learning rate rises; `warmup_steps` wins when given."""
-    warmup_steps: Count | None = None
-    """Steps in which the learning rate rises."""
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
-    """Decoupled weight decay of AdamW."""
-    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
-    """Gradients are clipped to this norm."""
-    scale: Annotated[float, Field(gt=0.0)] = 20.0
-    """Factor on the cosine in the loss (1 / temperature)."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of the computation; `auto`: bf16 on hardware that multiplies it, else fp32."""
-    logging_steps: Positive = 10
-    """Steps between lines of the metric history."""
-    save_minutes: Annotated[float, Field(ge=0.0)] = 5.0
-    """Minutes between checkpoints on the store; 0 = not by time. A stopped job saves one too."""
-    save_steps: Count = 0
-    """Optimizer steps between checkpoints on the store; 0 = not by steps."""
-    save_total_limit: Positive = 2
-    """Checkpoints kept on the store while training; all go when the model is published."""
-    require_audit: bool = True
-    """Refuse to train when the audit of these pairs is missing or failed."""
 
 
 class ChromaConfig(Section):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import Any
 from codex_forge.artifact import Input, hash_file, hash_json
 from codex_forge.config.sections import ModelConfig
 from codex_forge.errors import ConfigError
+from codex_forge.model.checks import check_folder, code_elsewhere, read_json
 
 _IDENTITY = {".json", ".txt", ".model", ".safetensors", ".py"}
+_DOCUMENT = ("document", "passage", "corpus")
 _NOT_NEEDED = ["*.bin", "*.onnx", "*.h5", "*.msgpack", "*.ot", "onnx/*", "openvino/*"]
 
 
@@ -36,18 +37,8 @@ def locate(config: ModelConfig, key: str = "model.base") -> BaseModel:
         ConfigError: there is no such model here; says how to get it.
     """
     folder = _folder(config, key)
-    if not any(folder.glob("*.json")):
-        raise ConfigError(
-            f"{key} {config.base!r} holds no model",
-            where=folder,
-            do="give a folder with a config.json and safetensors weights",
-        )
-    if not any(folder.rglob("*.safetensors")):
-        raise ConfigError(
-            f"{key} {config.base!r} has no safetensors weights (pickled ones are not loaded)",
-            where=folder,
-            do="convert it with model.save_pretrained(..., safe_serialization=True)",
-        )
+    name = f"{key} {config.base!r}"
+    check_folder(folder, name, trust_remote_code=config.trust_remote_code)
     most = _json(folder / "config.json").get("max_position_embeddings")
     if config.max_seq_length and isinstance(most, int) and config.max_seq_length > most:
         raise ConfigError(
@@ -55,13 +46,20 @@ def locate(config: ModelConfig, key: str = "model.base") -> BaseModel:
             where=f"model.max_seq_length={config.max_seq_length}",
             do=f"set it to {most} or less",
         )
+    digest = hash_json(_hashes(folder))
+    if config.trust_remote_code and (others := code_elsewhere(folder)):
+        code = {name: _hashes(_code_of(name, key)) for name in others}
+        digest = hash_json([digest, code])
+    return BaseModel(folder, Input("model", config.base, digest, digest))
+
+
+def _hashes(folder: Path) -> list[list[str]]:
     files = sorted(
         p
         for p in folder.rglob("*")
         if p.is_file() and p.suffix in _IDENTITY and not {"onnx", "openvino"} & set(p.parts)
     )
-    digest = hash_json([[p.relative_to(folder).as_posix(), hash_file(p)] for p in files])
-    return BaseModel(folder, Input("model", config.base, digest, digest))
+    return [[p.relative_to(folder).as_posix(), hash_file(p)] for p in files]
 
 
 def _folder(config: ModelConfig, key: str) -> Path:
@@ -95,18 +93,35 @@ def _in_package(base: str, key: str) -> Path:
 
 
 def _from_hub(config: ModelConfig, key: str) -> Path:
+    return _snapshot(
+        config.base,
+        f"{key} {config.base!r} is neither a folder nor a model that can be had from the hub",
+        revision=config.revision,
+        ignore_patterns=_NOT_NEEDED,
+    )
+
+
+def _code_of(name: str, key: str) -> Path:
+    """The code that a model borrows from another repository, so that it can be loaded off-line."""
+    what = f"the code of {key} is in {name}, which cannot be had from the hub"
+    return _snapshot(name, what, allow_patterns="*.py")
+
+
+def _snapshot(name: str, otherwise: str, **options: Any) -> Path:
+    """Files of the model hub, in its cache on this machine.
+
+    Raises:
+        ConfigError: says what cannot be done `otherwise`, and why.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        found = snapshot_download(
-            config.base, revision=config.revision, ignore_patterns=_NOT_NEEDED
-        )
+        found = snapshot_download(name, **options)
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() not in ("", "0", "FALSE", "NO")
         raise ConfigError(
-            f"{key} {config.base!r} is neither a folder nor a model that can be had from the "
-            f"hub ({type(error).__name__})",
+            f"{otherwise} ({type(error).__name__})",
             do="HF_HUB_OFFLINE is set: set it to 0 to download, or give the folder of a model"
             if offline
             else "download it where there is internet and give its folder, or check the name",
@@ -128,11 +143,16 @@ def max_seq_length(folder: Path) -> int | None:
 
 
 def prompts(folder: Path) -> dict[str, str]:
-    """The prompts that travel with a model: name (`query`, `document`) -> text put before."""
+    """The prompts that travel with a model: name (`query`, `document`) -> text put before.
+
+    Some models call that of documents `passage` or `corpus`.
+    """
     found = _json(folder / "config_sentence_transformers.json").get("prompts") or {}
+    names = next((n for n in _DOCUMENT if found.get(n)), _DOCUMENT[0])
+    found = {**found, _DOCUMENT[0]: found.get(names)}
     return {name: text for name, text in found.items() if text}
 
 
 def _json(path: Path) -> dict[str, Any]:
-    tree = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    tree = read_json(path) if path.is_file() else {}
     return tree if isinstance(tree, dict) else {}

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codex_forge.config.sections import ModelConfig
+from codex_forge.model.encoder import loading
 
 
 class Reranker:
@@ -39,11 +40,12 @@ class Reranker:
         if self._model is None:
             from sentence_transformers import CrossEncoder
 
-            self._model = CrossEncoder(
-                str(self._folder),
-                device=None if self._config.device == "auto" else self._config.device,
-                trust_remote_code=self._config.trust_remote_code,
-                local_files_only=True,
-                model_kwargs={"use_safetensors": True},
-            )
+            with loading(self._folder):
+                self._model = CrossEncoder(
+                    str(self._folder),
+                    device=None if self._config.device == "auto" else self._config.device,
+                    trust_remote_code=self._config.trust_remote_code,
+                    local_files_only=True,
+                    model_kwargs={"use_safetensors": True},
+                )
         return self._model

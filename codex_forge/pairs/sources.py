@@ -49,7 +49,9 @@ class Sources:
         if config.pairs.negatives.nearest > 0:
             self._open_vectors(job)
         if (name := config.pairs.negatives.cross_encoder) is not None:
-            found = locate(ModelConfig(base=name), key="pairs.negatives.cross_encoder")
+            trusted = config.model.trust_remote_code
+            asked = ModelConfig(base=name, trust_remote_code=trusted)
+            found = locate(asked, key="pairs.negatives.cross_encoder")
             self.cross_encoder = found.folder
             self.inputs["cross_encoder"] = found.identity
 

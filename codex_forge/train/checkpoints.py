@@ -2,7 +2,8 @@
 
 model.safetensors       every weight and buffer
 optimizer.safetensors   its tensors, by parameter number and name
-state.json              learning rate schedule, parameter groups, loss so far, metric history
+best.safetensors        the weights of the stage's best measurement, once there is one
+state.json              schedule, parameter groups, loss so far, metric history, place in the stages
 trainer_state.json      step, epoch
 rng-00000.json          the random generators of each rank
 """
@@ -99,7 +100,7 @@ def keeping(checkpoints: Checkpoints) -> Iterator[Keeper]:
 def save_weights(folder: Path, model: torch.nn.Module, optimizer: Optimizer) -> dict[str, Any]:
     """Write the tensors of model and optimizer; returns the rest of the optimizer's state."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_model(model, str(folder / _MODEL))
+    save_module(folder / _MODEL, model)
     found = optimizer.state_dict()
     tensors: dict[str, torch.Tensor] = {}
     numbers: dict[str, Any] = {}
@@ -114,6 +115,16 @@ def save_weights(folder: Path, model: torch.nn.Module, optimizer: Optimizer) -> 
     return {"numbers": numbers, "param_groups": found["param_groups"]}
 
 
+def save_module(path: Path, module: torch.nn.Module) -> None:
+    """Write every weight and buffer of a module."""
+    save_model(module, str(path))
+
+
+def load_module(path: Path, module: torch.nn.Module) -> None:
+    """Read what `save_module` wrote into the module."""
+    load_model(module, str(path))
+
+
 def save_state(folder: Path, state: dict[str, Any]) -> None:
     """Write what is no tensor."""
     write_json(folder / _STATE, state)
@@ -126,7 +137,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def load_weights(folder: Path, model: torch.nn.Module) -> None:
     """Put the weights of a checkpoint into the model."""
-    load_model(model, str(folder / _MODEL))
+    load_module(folder / _MODEL, model)
 
 
 def load_optimizer(folder: Path, optimizer: Optimizer) -> None:

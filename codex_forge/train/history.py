@@ -1,30 +1,46 @@
-"""The metric history of a training run: a line a step on the log, JSONL, and a picture."""
+"""The metric history of a training run: a line a step on the log, and JSONL; pictures beside it."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from codex_forge.jsonl import write_jsonl
+from codex_forge.train import curves
+from codex_forge.train.metric import Metric
+from codex_forge.train.reporting import Reporter
+from codex_forge.train.validation import COUNTS
 
 log = logging.getLogger("codex_forge")
 
-_KEPT = ("loss", "eval_loss", "learning_rate", "grad_norm")
+Entry = dict[str, Any]
+"""`stage`, `step` (over all stages), `epoch` (of the stage), `seconds`, and measures: numbers."""
+
+_KEPT = ("loss", "learning_rate", "grad_norm")
 
 
 class History(TrainerCallback):  # type: ignore[misc]
-    """Collects what the trainer logs; `entries` hold step, epoch, seconds and measures."""
+    """Collects what the trainer logs and what is measured on dev data, over all stages."""
 
-    def __init__(self) -> None:
-        """Start the clock."""
-        self.entries: list[dict[str, float]] = []
+    def __init__(self, reporter: Reporter | None = None) -> None:
+        """Start the clock; entries go to the `reporter` too."""
+        self._reporter = reporter
+        self.entries: list[Entry] = []
+        self.stage = ""
+        """Name of the stage that trains."""
+        self.offset = 0
+        """Optimizer steps of the stages before it."""
+        self.metric: Metric | None = None
+        """What chooses the best weights; the picture shows it first."""
         self._start = time.monotonic()
 
-    def go_on_from(self, entries: list[dict[str, float]]) -> None:
+    def go_on_from(self, entries: list[Entry]) -> None:
         """Take over the entries of a run that this one continues, and its clock."""
         self.entries = list(entries)
         self._start -= max((entry["seconds"] for entry in entries), default=0.0)
@@ -43,49 +59,60 @@ class History(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Keep one entry and say it."""
+        """Keep one entry and say it; what is not finite is said, but JSON has no word for it."""
         found = {key: float(logs[key]) for key in _KEPT if logs and key in logs}
         if not found:
             return
-        seconds = round(time.monotonic() - self._start, 2)
+        self._add(state.global_step, float(state.epoch or 0), found)
+        said = ", ".join(f"{key} {value:.4g}" for key, value in found.items())
+        last = self.offset + state.max_steps
+        stage = f" ({self.stage})" if self.stage else ""
+        log.info("  step %d of %d%s: %s", self.offset + state.global_step, last, stage, said)
+
+    def measured(self, step: int, measures: Mapping[str, Any], *, epoch: float = 0.0) -> None:
+        """Keep what was measured on dev data: `dev_ndcg@10`, `dev_<domain>_recall@5` and so on.
+
+        `step` is counted in the stage, as the trainer counts it; 0 is before its first step.
+        """
+        self._add(step, epoch, dict(_flat(measures)))
+
+    def series(self, key: str, stage: str | None = None) -> list[tuple[int, float]]:
+        """(step, value) of one measure, of all stages or of one."""
+        return [
+            (int(entry["step"]), entry[key])
+            for entry in self.entries
+            if key in entry and stage in (None, entry["stage"])
+        ]
+
+    def _add(self, step: int, epoch: float, values: dict[str, float]) -> None:
         self.entries.append(
             {
-                "step": state.global_step,
-                "epoch": float(state.epoch or 0),
-                "seconds": seconds,
-                **found,
+                "stage": self.stage,
+                "step": self.offset + step,
+                "epoch": epoch,
+                "seconds": round(time.monotonic() - self._start, 2),
+                **{key: value for key, value in values.items() if math.isfinite(value)},
             }
         )
-        said = ", ".join(f"{key} {value:.4g}" for key, value in found.items())
-        log.info("  step %d of %d: %s", state.global_step, state.max_steps, said)
+        if self._reporter is not None:
+            self._reporter.entry(self.offset + step, self.entries[-1])
 
-    def series(self, key: str) -> list[tuple[int, float]]:
-        """(step, value) of one measure."""
-        return [(int(e["step"]), e[key]) for e in self.entries if key in e]
+
+def _flat(measures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The measures that have a value, under keys of their own."""
+    for name, value in measures.items():
+        if isinstance(value, float):
+            yield f"dev_{name}", value
+    for domain, own in measures["by_domain"].items():
+        for name, value in own.items():
+            if name not in COUNTS and value is not None:
+                yield f"dev_{domain}_{name}", value
 
 
 def write_history(history: History, folder: Path) -> None:
-    """Write `metrics.jsonl` and `loss.svg`."""
+    """Write `metrics.jsonl`, `loss.svg` and, where domains were measured, `dev.svg`."""
     write_jsonl(folder / "metrics.jsonl", history.entries)
-    (folder / "loss.svg").write_text(_picture(history), encoding="utf-8")
-
-
-def _picture(history: History) -> str:
-    import io
-
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for key, label in (("loss", "train loss"), ("eval_loss", "dev loss")):
-        if series := history.series(key):
-            axes.plot(*zip(*series, strict=True), marker="o", markersize=3, label=label)
-    rate = axes.twinx()
-    if series := history.series("learning_rate"):
-        rate.plot(*zip(*series, strict=True), color="tab:gray", alpha=0.5, label="learning rate")
-    axes.set(xlabel="optimizer step", ylabel="loss")
-    rate.set_ylabel("learning rate")
-    axes.legend(loc="upper right")
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    picture = curves.training(history.entries, history.metric)
+    (folder / "loss.svg").write_text(picture, encoding="utf-8")
+    if by_domain := curves.domains(history.entries):
+        (folder / "dev.svg").write_text(by_domain, encoding="utf-8")

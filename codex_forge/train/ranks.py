@@ -10,12 +10,18 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codex_forge.errors import EXIT_TRY_AGAIN, TryAgain
 from codex_forge.stopping import SIGNALS, stop
+
+if TYPE_CHECKING:
+    import torch
+
+_PIECE = 25_000_000
+"""Numbers that travel together: large enough for the network, small beside the model."""
 
 
 def world_size() -> int:
@@ -137,6 +143,45 @@ def from_all(value: Any) -> list[Any]:
     found: list[Any] = [None] * world_size()
     distributed.all_gather_object(found, value)
     return found
+
+
+def gathered(own: torch.Tensor) -> torch.Tensor:
+    """The rows of all ranks in their order, shape (ranks * rows, ...); own ones keep their graph.
+
+    Every rank then computes the loss of the whole batch, and its gradient for its own rows: the sum
+    over the ranks (`sum_gradients`) is the gradient of the whole batch, whatever the loss. Nothing
+    travels in the backward pass.
+    """
+    if world_size() == 1:
+        return own
+    import torch
+    from torch import distributed
+
+    found = [torch.empty_like(own) for _ in range(world_size())]
+    distributed.all_gather(found, own.detach().contiguous())
+    found[rank()] = own
+    return torch.cat(found)
+
+
+def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Add up the gradients of all ranks, in place, in pieces of `_PIECE` numbers."""
+    if world_size() == 1:
+        return
+    import torch
+    from torch import distributed
+
+    piece: list[torch.Tensor] = []
+    waiting = [p.grad for p in parameters if p.grad is not None]
+    for number, gradient in enumerate(waiting, start=1):
+        piece.append(gradient)
+        if sum(g.numel() for g in piece) >= _PIECE or number == len(waiting):
+            flat = torch.cat([g.reshape(-1) for g in piece])
+            distributed.all_reduce(flat)
+            start = 0
+            for own in piece:
+                own.copy_(flat[start : start + own.numel()].view_as(own))
+                start += own.numel()
+            piece = []
 
 
 def _is_lost_peer(error: RuntimeError) -> bool:

@@ -6,8 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codex_forge import pair_files
 from codex_forge.artifact import Artifact, Checkpoints, Draft, Recipe
+from codex_forge.config.train import StageConfig, TrainConfig
 from codex_forge.errors import (
     Damaged,
     ForgeError,
@@ -21,12 +21,25 @@ from codex_forge.job import Job
 from codex_forge.model.locate import locate
 from codex_forge.stopping import stop
 from codex_forge.train import ranks
+from codex_forge.train.needs import check
+from codex_forge.train.reporting import check_report_to
+from codex_forge.train.teachers import find_teachers
 
 log = logging.getLogger("codex_forge")
 
 
-_OPERATION = {"require_audit", "save_minutes", "save_steps", "save_total_limit"}
+_OPERATION = {
+    "frozen_cache_gib",
+    "report_to",
+    "require_audit",
+    "save_minutes",
+    "save_steps",
+    "save_total_limit",
+}
 """Keys that change how a run is operated, not what comes out of it."""
+
+
+_STAGE_KEYS = {"stages", *StageConfig.model_fields}
 
 
 def run(job: Job) -> None:
@@ -39,17 +52,26 @@ def run(job: Job) -> None:
     """
     config = job.config
     pairs = job.open("pairs", config.run_name)
-    check_has_pairs(pairs, config.train.objective)
+    for stage in config.train.resolved_stages:
+        check(stage, pairs)
+    check_report_to(config.train)
     if config.train.require_audit:
         check_audit(job, pairs)
     base = locate(config.model)
     settings = {
         "seed": config.seed,
-        "train": config.train.model_dump(mode="json", exclude=_OPERATION),
+        "train": _settings(config.train),
         "model": config.model.model_dump(mode="json", exclude={"base", "revision", "device"}),
         "processes": ranks.world_size(),
     }
     inputs = {"pairs": pairs.as_input(), "model": base.identity}
+    for number, teacher in enumerate(find_teachers(config)):
+        inputs[f"teacher-{number}"] = teacher.identity
+    if job.plan:
+        from codex_forge.train.planning import plan_training
+
+        plan_training(job, pairs, base.folder)
+        return
     recipe = job.recipe(config.run_name, settings, inputs)
     if ranks.rank() > 0:
         log.setLevel(logging.WARNING)
@@ -59,6 +81,15 @@ def run(job: Job) -> None:
             raise Preempted("stopped before the first step")
         if start is not None:
             _train(job, pairs, base.folder, start)
+
+
+def _settings(train: TrainConfig) -> dict[str, Any]:
+    """What determines a training, by the keys that a config has for it."""
+    found = train.model_dump(mode="json", exclude=_OPERATION | _STAGE_KEYS)
+    stages = [stage.model_dump(mode="json") for stage in train.resolved_stages]
+    if not train.stages:
+        return {**found, **stages[0]}
+    return {**found, "stages": {str(number): stage for number, stage in enumerate(stages, 1)}}
 
 
 class _Start(NamedTuple):
@@ -114,17 +145,6 @@ def _follow(job: Job, told: dict[str, Any]) -> _Start | None:
     except (NotFound, Damaged) as error:  # rank 0 has read it; it will choose again
         raise TryAgain(error.what, where=error.where, do="start all ranks again") from error
     return _Start(None, local)
-
-
-def check_has_pairs(pairs: Artifact, objective: str) -> None:
-    """Refuse scored or labelled pairs alone, which the objective cannot be trained on."""
-    if not pair_files.files_of(pairs, "pairs-train"):
-        raise InputError(
-            f"holds scored or labelled pairs only; train.objective {objective} needs pairs of a "
-            "query and a positive",
-            where=pairs.url,
-            do="give pairs or triplets in pairs.data",
-        )
 
 
 def check_audit(job: Job, pairs: Artifact) -> None:

@@ -17,6 +17,7 @@ import csv
 import gzip
 import io
 import random
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -213,48 +214,89 @@ PASSAGES = (
 )
 
 
-def passage(domain: str, machine: int, fault: int) -> str:
+class Book(NamedTuple):
+    """What triplets are made of: machines and faults, and wordings for them."""
+
+    domains: Mapping[str, Domain]
+    questions: tuple[str, ...]
+    passages: tuple[str, ...]
+
+
+class Case(NamedTuple):
+    """A machine of a domain with a fault."""
+
+    domain: str
+    machine: int
+    fault: int
+
+
+SAMPLE = Book(DOMAINS, QUESTIONS, PASSAGES)
+
+
+def passage(book: Book, case: Case) -> str:
     """What the manual of a machine says of a fault."""
-    draw = random.Random(f"{SEED} passage {domain} {machine} {fault}")
-    model = DOMAINS[domain].machines[machine][0]
-    told = DOMAINS[domain].faults[fault]
+    draw = random.Random(f"{SEED} passage {case.domain} {case.machine} {case.fault}")
+    model = book.domains[case.domain].machines[case.machine][0]
+    told = book.domains[case.domain].faults[case.fault]
     remedy = told.remedy.format(n=draw.randint(told.lowest, told.highest))
-    return draw.choice(PASSAGES).format(model=model, cause=told.cause, remedy=remedy)
+    return draw.choice(book.passages).format(model=model, cause=told.cause, remedy=remedy)
 
 
-def question(domain: str, machine: int, fault: int) -> str:
+def question(book: Book, case: Case) -> str:
     """How a technician asks for it; the plate's name stands in it, what people call it too."""
-    draw = random.Random(f"{SEED} question {domain} {machine} {fault}")
-    model, called = DOMAINS[domain].machines[machine]
-    seen = DOMAINS[domain].faults[fault].seen
-    text = draw.choice(QUESTIONS).format(name=f"{called} ({model})", seen=seen)
+    draw = random.Random(f"{SEED} question {case.domain} {case.machine} {case.fault}")
+    model, called = book.domains[case.domain].machines[case.machine]
+    seen = book.domains[case.domain].faults[case.fault].seen
+    text = draw.choice(book.questions).format(name=f"{called} ({model})", seen=seen)
     return text[0].upper() + text[1:]
 
 
-def triplet(domain: str, machine: int, fault: int) -> tuple[str, str, str, str]:
-    """A question, what answers it, what does not, and the domain."""
-    draw = random.Random(f"{SEED} negative {domain} {machine} {fault}")
-    step = draw.randrange(1, 10)
-    if (machine + fault) % 2:
-        wrong = passage(domain, machine, (fault + step) % 10)
-    else:
-        wrong = passage(domain, (machine + step) % 10, fault)
-    return question(domain, machine, fault), passage(domain, machine, fault), wrong, domain
+def wrong(book: Book, case: Case, asked: Collection[Case]) -> Case:
+    """Another fault of the machine, or another machine with the fault, that is asked about too."""
+    draw = random.Random(f"{SEED} negative {case.domain} {case.machine} {case.fault}")
+    machines, faults = map(len, book.domains[case.domain])
+    others = [case._replace(fault=(case.fault + i) % faults) for i in range(1, faults)]
+    same = [case._replace(machine=(case.machine + i) % machines) for i in range(1, machines)]
+    first, second = (others, same) if (case.machine + case.fault) % 2 else (same, others)
+    choice = [other for other in first if other in asked]
+    return draw.choice(choice or [other for other in second if other in asked])
 
 
-def make_sample(out: Path) -> None:
-    """Write the sample's data file into `out`."""
-    rows = [triplet(d, m, f) for f in range(10) for m in range(10) for d in sorted(DOMAINS)]
+def triplets(book: Book, cases: list[Case]) -> list[tuple[str, str, str, str]]:
+    """A question, what answers it, what does not, and the domain; of each case."""
+    asked = set(cases)
+    return [
+        (
+            question(book, case),
+            passage(book, case),
+            passage(book, wrong(book, case, asked)),
+            case.domain,
+        )
+        for case in cases
+    ]
+
+
+def cases_of(book: Book) -> list[Case]:
+    """Every machine with every fault; the domains take turns."""
+    machines, faults = map(len, next(iter(book.domains.values())))  # as many in every domain
+    domains = sorted(book.domains)
+    return [Case(d, m, f) for f in range(faults) for m in range(machines) for d in domains]
+
+
+def write(rows: list[tuple[str, str, str, str]], path: Path) -> None:
+    """Write triplets as a CSV file in a gzip file, with the same bytes every time."""
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["query", "positive", "negative", "domain"])
     writer.writerows(rows)
-    out.mkdir(parents=True, exist_ok=True)
-    with (
-        (out / "triplets.csv.gz").open("wb") as handle,
-        gzip.GzipFile("", "wb", fileobj=handle, mtime=0) as packed,
-    ):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as handle, gzip.GzipFile("", "wb", fileobj=handle, mtime=0) as packed:
         packed.write(table.getvalue().encode())
+
+
+def make_sample(out: Path) -> None:
+    """Write the sample's data file into `out`."""
+    write(triplets(SAMPLE, cases_of(SAMPLE)), out / "triplets.csv.gz")
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ from tests.conftest import MINILM
 _HIDDEN, _HEADS, _BETWEEN = 48, 4, 96
 
 
-def cut_out_model(folder: Path) -> Path:
-    """Write MiniLM's first layer, with its first few numbers, as a model of its own."""
+def cut_out_model(folder: Path, layers: int = 1) -> Path:
+    """Write MiniLM's first layers, with their first few numbers, as a model of its own."""
     source = locate(ModelConfig(base=MINILM)).folder
     shutil.copytree(source, folder)
     full = json.loads((folder / "config.json").read_text())
@@ -25,7 +25,7 @@ def cut_out_model(folder: Path) -> Path:
     kept = {
         name: tensor[tuple(slice(sizes.get(length, length)) for length in tensor.shape)].copy()
         for name, tensor in load_file(str(source / "model.safetensors")).items()
-        if ".layer." not in name or ".layer.0." in name
+        if ".layer." not in name or int(name.split(".layer.")[1].split(".")[0]) < layers
     }
     (folder / "model.safetensors").unlink()  # it may be a link
     save_file(kept, str(folder / "model.safetensors"), {"format": "pt"})
@@ -34,7 +34,7 @@ def cut_out_model(folder: Path) -> Path:
         hidden_size=_HIDDEN,
         intermediate_size=_BETWEEN,
         num_attention_heads=_HEADS,
-        num_hidden_layers=1,
+        num_hidden_layers=layers,
     )
     _change(folder / "1_Pooling" / "config.json", word_embedding_dimension=_HIDDEN)
     return folder
