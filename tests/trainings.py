@@ -229,7 +229,8 @@ def contents(checkpoint: Path) -> dict[str, Any]:
     state = read_state(checkpoint)
     for volatile in ("clock", "forecast", "reports"):
         state.pop(volatile)
-    state["begun"].pop("seconds")
+    for begun in state["begun"]:
+        begun.pop("seconds")
     state["history"] = without_times(state["history"])
     state["done"] = [{k: v for k, v in stage.items() if k != "seconds"} for stage in state["done"]]
     told = json.loads(found.pop("trainer_state.json"))
