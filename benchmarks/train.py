@@ -39,11 +39,11 @@ from codex_forge.config import RunConfig, load_config
 from codex_forge.model.encoder import Encoder, load_base
 from codex_forge.model.locate import locate
 from codex_forge.storage import Store
-from codex_forge.train.dev_reading import read_dev_set
-from codex_forge.train.layers import freeze
+from codex_forge.train.dev.dev_reading import read_dev_set
+from codex_forge.train.dev.validation import measure
+from codex_forge.train.layers.anatomy import freeze
 from codex_forge.train.ready import Ready, getting_ready, precision_of
 from codex_forge.train.stages import run_stages
-from codex_forge.train.validation import measure
 from jobs.pairs import DOOR as PAIRS
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from codex_forge.errors import InputError
-from codex_forge.train.batches import EpochBatches
-from codex_forge.train.rows import Known, Rows
+from codex_forge.train.data.batches import EpochBatches
+from codex_forge.train.data.rows import Known, Rows
 
 Batches = list[list[int]]
 Texts = Sequence[tuple[int, ...]]

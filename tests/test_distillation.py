@@ -17,10 +17,10 @@ from sentence_transformers.sentence_transformer.modules import Dense
 
 from codex_forge.config import RunConfig
 from codex_forge.errors import ConfigError, InputError
-from codex_forge.train import teachers
-from codex_forge.train.distillation import Teacher, labels_for
-from codex_forge.train.teachers import find_teachers, teacher_vectors
-from codex_forge.train.texts import DOCUMENT, QUERY, TextTable
+from codex_forge.train.data import teachers
+from codex_forge.train.data.distillation import Teacher, labels_for
+from codex_forge.train.data.teachers import find_teachers, teacher_vectors
+from codex_forge.train.data.texts import DOCUMENT, QUERY, TextTable
 from tests.tiny_models import some_texts, tiny_model
 
 HALF = 2e-3
@@ -212,7 +212,7 @@ COLUMNS = {
 def test_labels_are_the_teachers_cosines(
     table: TextTable, bases: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codex_forge.train.distillation._BLOCK", 2)
+    monkeypatch.setattr("codex_forge.train.data.distillation._BLOCK", 2)
     teacher = Teacher(teacher_vectors(config(bases["bert"]), table, tmp_path / "kept"))
     vectors = by_hand(bases["bert"])
     cosines = vectors @ vectors.T

@@ -15,7 +15,7 @@ from codex_forge.config import RunConfig, keys_of, parse_config
 from codex_forge.config.sections import ModelConfig
 from codex_forge.config.train import Objective, StageConfig
 from codex_forge.errors import ForgeError
-from codex_forge.train.needs import NEEDS, check
+from codex_forge.train.data.needs import NEEDS, check
 from jobs.__main__ import LAUNCHERS, ORDER
 from tests.conftest import ROOT, sample_corpus
 from tests.made_pairs import done, made, opened

@@ -18,10 +18,10 @@ from torch.utils.checkpoint import checkpoint
 from codex_forge.config.sections import ModelConfig
 from codex_forge.model.encoder import load_base
 from codex_forge.model.locate import locate
-from codex_forge.train import dropout
-from codex_forge.train.attention import attend
-from codex_forge.train.dropout import FastDropout
-from codex_forge.train.masks import keep
+from codex_forge.train.layers import dropout
+from codex_forge.train.layers.attention import attend
+from codex_forge.train.layers.dropout import FastDropout
+from codex_forge.train.layers.masks import keep
 from tests.conftest import MINILM
 from tests.tiny_models import KINDS, tiny_model
 
@@ -249,8 +249,8 @@ def test_attention_that_is_written_out_is_the_fused_one(
         return torch.ones(tuple(shape), dtype=dtype), 1.0
 
     # A share above 0 takes the path of dropout; a mask of ones makes its result the exact one.
-    monkeypatch.setattr("codex_forge.train.attention.keep", all_stay)
-    monkeypatch.setattr("codex_forge.train.dropout.keep", all_stay)
+    monkeypatch.setattr("codex_forge.train.layers.attention.keep", all_stay)
+    monkeypatch.setattr("codex_forge.train.layers.dropout.keep", all_stay)
     assert_close(gradients(model.train()), expected, 1e-4)
     assert calls
 

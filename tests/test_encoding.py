@@ -15,11 +15,11 @@ from sentence_transformers import SentenceTransformer
 from codex_forge.config.sections import ModelConfig
 from codex_forge.model.encoder import load_base
 from codex_forge.model.locate import locate
+from codex_forge.train.data.rows import Known, Rows
+from codex_forge.train.data.texts import DOCUMENT, QUERY, TextTable
 from codex_forge.train.encoding import Collate, Tower
 from codex_forge.train.guards import MicroBatch
-from codex_forge.train.rows import Known, Rows
-from codex_forge.train.summary import Tally
-from codex_forge.train.texts import DOCUMENT, QUERY, TextTable
+from codex_forge.train.report.summary import Tally
 from tests.conftest import MINILM
 from tests.tiny_models import some_texts, tiny_model
 from tests.trainings import one_thread

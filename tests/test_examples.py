@@ -20,7 +20,7 @@ from codex_forge.ready_made import ReadyMade, find_ready, read_ready, split_read
 from codex_forge.records import ReadyPair, ScoredPair
 from codex_forge.search import words
 from codex_forge.storage import Store
-from codex_forge.train.needs import check
+from codex_forge.train.data.needs import check
 from tests.conftest import ROOT, run_module
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

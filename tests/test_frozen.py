@@ -25,13 +25,13 @@ from codex_forge.errors import ConfigError, Preempted
 from codex_forge.model.encoder import load_base
 from codex_forge.model.locate import locate
 from codex_forge.stopping import stop
-from codex_forge.train.activations import ActivationCache
+from codex_forge.train.data.texts import TextTable
 from codex_forge.train.encoding import Tower
-from codex_forge.train.frozen import Frozen
 from codex_forge.train.guards import MicroBatch
-from codex_forge.train.layers import anatomy, freeze, parameters
-from codex_forge.train.probing import Features
-from codex_forge.train.texts import TextTable
+from codex_forge.train.layers.activations import ActivationCache
+from codex_forge.train.layers.anatomy import anatomy, freeze, parameters
+from codex_forge.train.layers.frozen import Frozen
+from codex_forge.train.layers.probing import Features
 from tests.conftest import MINILM
 from tests.tiny_models import KINDS, LAYERS, some_texts, tiny_model
 
@@ -487,7 +487,7 @@ _RANK = """
 import sys, torch
 from pathlib import Path
 from codex_forge.train import ranks
-from codex_forge.train.frozen import Frozen
+from codex_forge.train.layers.frozen import Frozen
 from tests.test_frozen import cache_of, table_of
 from tests.tiny_models import some_texts, tiny_model
 torch.set_num_threads(1)

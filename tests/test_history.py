@@ -13,9 +13,9 @@ import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from codex_forge.jsonl import read_jsonl
-from codex_forge.train import curves
-from codex_forge.train.history import History, write_history
-from codex_forge.train.metric import Metric
+from codex_forge.train.dev.metric import Metric
+from codex_forge.train.report import curves
+from codex_forge.train.report.history import History, write_history
 
 NDCG = Metric("ndcg@10", higher_is_better=True)
 DOMAINS = ("boilers", "conveyors", "cooling", "forklifts", "pumps", "welding")

@@ -20,9 +20,9 @@ from codex_forge.errors import ConfigError, ForgeError
 from codex_forge.model.encoder import load_base
 from codex_forge.model.locate import locate
 from codex_forge.train.checkpoints import load_module, save_module
-from codex_forge.train.frozen import Frozen
-from codex_forge.train.layers import anatomy, parameters
-from codex_forge.train.lora import adapt, merge
+from codex_forge.train.layers.anatomy import anatomy, parameters
+from codex_forge.train.layers.frozen import Frozen
+from codex_forge.train.layers.lora import adapt, merge
 from tests.conftest import MINILM
 from tests.tiny_models import KINDS, LAYERS, some_texts, tiny_model
 

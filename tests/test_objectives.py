@@ -25,8 +25,8 @@ from codex_forge.config.train import Objective, StageConfig
 from codex_forge.errors import ConfigError, InputError
 from codex_forge.jsonl import write_jsonl
 from codex_forge.storage import Store
-from codex_forge.train.needs import NEEDS, check, stem_of
-from codex_forge.train.objectives import make_loss
+from codex_forge.train.data.needs import NEEDS, check, stem_of
+from codex_forge.train.losses.objectives import make_loss
 from tests.conftest import ROOT
 from tests.tiny_models import some_texts, tiny_model
 

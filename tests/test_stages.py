@@ -22,8 +22,8 @@ from sentence_transformers import SentenceTransformer
 
 from codex_forge.artifact import Artifact
 from codex_forge.jsonl import read_jsonl
-from codex_forge.train.dev_reading import read_dev_set
-from codex_forge.train.dev_set import DevSet
+from codex_forge.train.dev.dev_reading import read_dev_set
+from codex_forge.train.dev.dev_set import DevSet
 from tests.conftest import ROOT
 from tests.made_pairs import done, opened
 from tests.trainings import (

@@ -16,8 +16,8 @@ from codex_forge.errors import InputError
 from codex_forge.model.encoder import load_base
 from codex_forge.model.locate import locate
 from codex_forge.storage import Store
-from codex_forge.train.rows import Rows, read_rows
-from codex_forge.train.texts import DOCUMENT, QUERY, TextTable
+from codex_forge.train.data.rows import Rows, read_rows
+from codex_forge.train.data.texts import DOCUMENT, QUERY, TextTable
 from tests.conftest import MINILM, ROOT, Knock, sample_corpus
 
 TEXTS = [

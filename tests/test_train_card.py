@@ -16,8 +16,8 @@ from codex_forge.config import RunConfig, parse_config
 from codex_forge.config.sections import ModelConfig
 from codex_forge.model.encoder import load_base
 from codex_forge.model.locate import locate
-from codex_forge.train.card import card_of, write_card
-from codex_forge.train.card_facts import facts_of, front_matter, hub_id
+from codex_forge.train.report.card import card_of, write_card
+from codex_forge.train.report.card_facts import facts_of, front_matter, hub_id
 from tests.conftest import MINILM
 
 HOSTILE = "</td><script>alert(1)</script> | x | `y` [z](javascript:alert(1))\n# head ![i](u)"

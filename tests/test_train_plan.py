@@ -16,14 +16,20 @@ from numpy.typing import NDArray
 from transformers import Trainer, TrainingArguments
 
 from codex_forge.config.train import StageConfig, ValidationConfig
-from codex_forge.train.batches import EpochBatches
+from codex_forge.train.data.batches import EpochBatches
+from codex_forge.train.data.rows import Known, Rows
 from codex_forge.train.encoding import Collate
-from codex_forge.train.forecast import Forecast, StageWork, count_work, duration, planned_of
-from codex_forge.train.gauge import Gauge, memory_of
 from codex_forge.train.guards import MicroBatch
-from codex_forge.train.plan import Setting, plan, spread
-from codex_forge.train.plan_lines import show
-from codex_forge.train.rows import Known, Rows
+from codex_forge.train.planning.forecast import (
+    Forecast,
+    StageWork,
+    count_work,
+    duration,
+    planned_of,
+)
+from codex_forge.train.planning.gauge import Gauge, memory_of
+from codex_forge.train.planning.plan import Setting, plan, spread
+from codex_forge.train.planning.plan_lines import show
 
 MIB = 2**20
 BUDGET = 64

@@ -15,8 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from codex_forge.config import RunConfig, parse_config
 from codex_forge.errors import ConfigError, Preempted
-from codex_forge.train.reporting import Reporter, check_report_to, reporting
-from codex_forge.train.sinks import Ending
+from codex_forge.train.report.reporting import Reporter, check_report_to, reporting
+from codex_forge.train.report.sinks import Ending
 
 ENTRIES: list[dict[str, Any]] = [
     {"stage": "warm", "step": 0, "epoch": 0.0, "seconds": 1.0, "dev_ndcg@10": 0.5},
@@ -143,7 +143,7 @@ def test_a_missing_package_is_told_before_torch_is_here(tmp_path: Path) -> None:
         "import sys",
         "from codex_forge.config.train import TrainConfig",
         "from codex_forge.errors import ConfigError",
-        "from codex_forge.train.reporting import check_report_to",
+        "from codex_forge.train.report.reporting import check_report_to",
         "check_report_to(TrainConfig(report_to=('tensorboard',)))",
         "try: check_report_to(TrainConfig(report_to=('wandb',)))",
         "except ConfigError as error: print(error)",

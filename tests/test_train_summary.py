@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from codex_forge.train.summary import Clock, RunFacts, Tally, log_summary, summarise
-from codex_forge.train.summary_lines import lines_of
+from codex_forge.train.report.summary import Clock, RunFacts, Tally, log_summary, summarise
+from codex_forge.train.report.summary_lines import lines_of
 
 
 class Hand:

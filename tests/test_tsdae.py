@@ -22,12 +22,12 @@ from codex_forge.config.sections import ModelConfig
 from codex_forge.config.train import LoraConfig
 from codex_forge.errors import ConfigError
 from codex_forge.model.locate import locate
-from codex_forge.train import lora
-from codex_forge.train.damage import Damage
-from codex_forge.train.frozen import Frozen
+from codex_forge.train.data.damage import Damage
 from codex_forge.train.guards import MicroBatch
-from codex_forge.train.objectives import Given
-from codex_forge.train.tsdae import TsdaeLoss
+from codex_forge.train.layers import lora
+from codex_forge.train.layers.frozen import Frozen
+from codex_forge.train.losses.objectives import Given
+from codex_forge.train.losses.tsdae import TsdaeLoss
 from tests.conftest import MINILM
 from tests.tiny_models import some_texts, tiny_model
 

@@ -23,13 +23,13 @@ from codex_forge.errors import ConfigError
 from codex_forge.jsonl import line_of, write_jsonl
 from codex_forge.records import Qrels
 from codex_forge.storage import Store
-from codex_forge.train.agreement import agreement
-from codex_forge.train.best import WEIGHTS, Best
-from codex_forge.train.dev_log import log_measures, table
-from codex_forge.train.dev_reading import read_dev_set
-from codex_forge.train.dev_set import DevPair, DevQuestion, DevScored, DevSet, log_dev_set
-from codex_forge.train.metric import Metric, metric_of
-from codex_forge.train.validation import measure, nearest_chunks, ranking_loss
+from codex_forge.train.dev.agreement import agreement
+from codex_forge.train.dev.best import WEIGHTS, Best
+from codex_forge.train.dev.dev_log import log_measures, table
+from codex_forge.train.dev.dev_reading import read_dev_set
+from codex_forge.train.dev.dev_set import DevPair, DevQuestion, DevScored, DevSet, log_dev_set
+from codex_forge.train.dev.metric import Metric, metric_of
+from codex_forge.train.dev.validation import measure, nearest_chunks, ranking_loss
 from codex_forge.trec import write_qrels
 from tests.conftest import MINILM, Corpus
 from tests.made_pairs import done, made, opened

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from codex_forge.train import words
-from codex_forge.train.words import RowsEmbedding
+from codex_forge.train.layers import words
+from codex_forge.train.layers.words import RowsEmbedding
 from tests.tiny_models import KINDS, tiny_model
 
 

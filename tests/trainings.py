@@ -26,8 +26,8 @@ from codex_forge.stopping import stop
 from codex_forge.storage import Store
 from codex_forge.train.checkpoints import keeping, read_state
 from codex_forge.train.ready import Ready, getting_ready
-from codex_forge.train.reporting import Reporter
-from codex_forge.train.sinks import Ending
+from codex_forge.train.report.reporting import Reporter
+from codex_forge.train.report.sinks import Ending
 from codex_forge.train.stages import run_stages
 from tests.chaos.model import cut_out_model
 from tests.conftest import sample_corpus

@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from torch.utils.checkpoint import checkpoint
 
 from codex_forge.train.cutting import cut
+from codex_forge.train.data.rows import Rows
+from codex_forge.train.data.texts import TextTable
 from codex_forge.train.guards import MicroBatch
-from codex_forge.train.rows import Rows
-from codex_forge.train.summary import Tally
-from codex_forge.train.texts import TextTable
+from codex_forge.train.report.summary import Tally
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from codex_forge.train.activations import ActivationCache
+    from codex_forge.train.layers.activations import ActivationCache
 
 OVERHEAD = {"cpu": 16, "cuda": 2048}
 """Tokens that a sub-batch costs beside its own: measured on a CPU, guessed of a GPU."""

@@ -16,27 +16,29 @@ from codex_forge.artifact import Artifact
 from codex_forge.config import RunConfig
 from codex_forge.config.train import TrainConfig
 from codex_forge.model.encoder import load_base
-from codex_forge.train import dropout, layers, lora, ranks, words
-from codex_forge.train.activations import ActivationCache
+from codex_forge.train import ranks
 from codex_forge.train.checkpoints import Keeper
-from codex_forge.train.dev_reading import read_dev_set
-from codex_forge.train.dev_set import DevSet, log_dev_set
-from codex_forge.train.distillation import Teacher, labels_for
+from codex_forge.train.data.distillation import Teacher, labels_for
+from codex_forge.train.data.needs import NEEDS
+from codex_forge.train.data.rows import Rows, read_rows
+from codex_forge.train.data.teachers import teacher_vectors
+from codex_forge.train.data.texts import TextTable
+from codex_forge.train.dev.dev_reading import read_dev_set
+from codex_forge.train.dev.dev_set import DevSet, log_dev_set
+from codex_forge.train.dev.measuring import Measuring
+from codex_forge.train.dev.metric import metric_of
+from codex_forge.train.dev.validation import Measures
 from codex_forge.train.encoding import MICRO_BATCH, Collate, Tower
-from codex_forge.train.forecast import Forecast, StageWork, count_work, planned_of
-from codex_forge.train.frozen import Frozen
 from codex_forge.train.guards import MicroBatch
-from codex_forge.train.history import History
-from codex_forge.train.measuring import Measuring
-from codex_forge.train.metric import metric_of
-from codex_forge.train.needs import NEEDS
-from codex_forge.train.reporting import Reporter
-from codex_forge.train.rows import Rows, read_rows
+from codex_forge.train.layers import anatomy as layers
+from codex_forge.train.layers import dropout, lora, words
+from codex_forge.train.layers.activations import ActivationCache
+from codex_forge.train.layers.frozen import Frozen
+from codex_forge.train.planning.forecast import Forecast, StageWork, count_work, planned_of
+from codex_forge.train.report.history import History
+from codex_forge.train.report.reporting import Reporter
+from codex_forge.train.report.summary import Clock, Tally
 from codex_forge.train.stages import Course, make_batches
-from codex_forge.train.summary import Clock, Tally
-from codex_forge.train.teachers import teacher_vectors
-from codex_forge.train.texts import TextTable
-from codex_forge.train.validation import Measures
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -25,11 +25,11 @@ from codex_forge.config.train import TrainConfig
 from codex_forge.errors import Preempted
 from codex_forge.stopping import stop
 from codex_forge.train import checkpoints, ranks
-from codex_forge.train.batches import EpochBatches
-from codex_forge.train.best import Best
+from codex_forge.train.data.batches import EpochBatches
+from codex_forge.train.dev.best import Best
 from codex_forge.train.encoding import Collate
-from codex_forge.train.history import History
-from codex_forge.train.summary import Clock
+from codex_forge.train.report.history import History
+from codex_forge.train.report.summary import Clock
 from codex_forge.train.watch import Watch
 
 _SECONDS_IN_MINUTE = 60

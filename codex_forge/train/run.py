@@ -21,9 +21,9 @@ from codex_forge.job import Job
 from codex_forge.model.locate import locate
 from codex_forge.stopping import stop
 from codex_forge.train import ranks
-from codex_forge.train.needs import check
-from codex_forge.train.reporting import check_report_to
-from codex_forge.train.teachers import find_teachers
+from codex_forge.train.data.needs import check
+from codex_forge.train.data.teachers import find_teachers
+from codex_forge.train.report.reporting import check_report_to
 
 log = logging.getLogger("codex_forge")
 
@@ -68,7 +68,7 @@ def run(job: Job) -> None:
     for number, teacher in enumerate(find_teachers(config)):
         inputs[f"teacher-{number}"] = teacher.identity
     if job.plan:
-        from codex_forge.train.planning import plan_training
+        from codex_forge.train.planning.probe import plan_training
 
         plan_training(job, pairs, base.folder)
         return

@@ -21,29 +21,30 @@ from torch import nn
 from codex_forge.config import RunConfig
 from codex_forge.config.train import StageConfig
 from codex_forge.errors import Preempted
-from codex_forge.train import checkpoints, dropout, ranks
-from codex_forge.train.batches import EpochBatches
-from codex_forge.train.best import Best
+from codex_forge.train import checkpoints, ranks
 from codex_forge.train.checkpoints import Keeper
+from codex_forge.train.data.batches import EpochBatches
+from codex_forge.train.data.needs import NEEDS
+from codex_forge.train.data.rows import Rows
+from codex_forge.train.dev.best import Best
+from codex_forge.train.dev.measuring import Measuring
+from codex_forge.train.dev.validation import Measures
 from codex_forge.train.encoding import Collate, Tower
-from codex_forge.train.forecast import Forecast
-from codex_forge.train.history import History
-from codex_forge.train.measuring import Measuring
-from codex_forge.train.needs import NEEDS
-from codex_forge.train.objectives import make_loss
-from codex_forge.train.observing import Observing
-from codex_forge.train.reporting import Reporter
+from codex_forge.train.layers import dropout
+from codex_forge.train.losses.objectives import make_loss
+from codex_forge.train.planning.forecast import Forecast
+from codex_forge.train.planning.observing import Observing
+from codex_forge.train.report.history import History
+from codex_forge.train.report.reporting import Reporter
+from codex_forge.train.report.summary import Clock, Tally
 from codex_forge.train.resumable import Pace, ResumableTrainer
-from codex_forge.train.rows import Rows
 from codex_forge.train.step import Step, TellingStep
-from codex_forge.train.summary import Clock, Tally
-from codex_forge.train.validation import Measures
 from codex_forge.train.watch import Watch
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from codex_forge.train.distillation import Teacher
+    from codex_forge.train.data.distillation import Teacher
 
 log = logging.getLogger("codex_forge")
 

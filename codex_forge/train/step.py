@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from codex_forge.train import ranks
-from codex_forge.train.damage import Damage
+from codex_forge.train.data.damage import Damage
 from codex_forge.train.encoding import Tower
-from codex_forge.train.tsdae import TsdaeLoss
+from codex_forge.train.losses.tsdae import TsdaeLoss
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from codex_forge.train.distillation import Teacher
+    from codex_forge.train.data.distillation import Teacher
 
 
 class Step(nn.Module):

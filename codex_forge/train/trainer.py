@@ -14,15 +14,15 @@ from codex_forge.job import Job
 from codex_forge.jsonl import write_json
 from codex_forge.stopping import stop
 from codex_forge.train import checkpoints, ranks
-from codex_forge.train.card import write_card
-from codex_forge.train.card_facts import facts_of
 from codex_forge.train.checkpoints import Keeper, keeping
-from codex_forge.train.history import write_history
 from codex_forge.train.ready import Ready, getting_ready
-from codex_forge.train.reporting import reporting
-from codex_forge.train.sinks import FOLDER
+from codex_forge.train.report.card import write_card
+from codex_forge.train.report.card_facts import facts_of
+from codex_forge.train.report.history import write_history
+from codex_forge.train.report.reporting import reporting
+from codex_forge.train.report.sinks import FOLDER
+from codex_forge.train.report.summary import RunFacts, log_summary, peak_memory_mib, summarise
 from codex_forge.train.stages import run_stages
-from codex_forge.train.summary import RunFacts, log_summary, peak_memory_mib, summarise
 
 log = logging.getLogger("codex_forge")
 

@@ -11,9 +11,9 @@ import torch
 
 from codex_forge.errors import ConfigError
 from codex_forge.train import checkpoints, ranks
+from codex_forge.train.data.rows import Rows
+from codex_forge.train.data.texts import TextTable
 from codex_forge.train.guards import MicroBatch, check_finite, is_out_of_memory
-from codex_forge.train.rows import Rows
-from codex_forge.train.texts import TextTable
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

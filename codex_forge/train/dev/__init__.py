@@ -1,0 +1,1 @@
+"""How good the model is on dev data while it trains."""

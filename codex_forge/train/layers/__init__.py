@@ -1,0 +1,1 @@
+"""What of a model trains, and how: frozen layers, adapters, dropout."""
