@@ -58,10 +58,10 @@ class School:
     pairs: Artifact
     config_file: Path
 
-    def config(self, **train: Any) -> RunConfig:
+    def config(self, *overrides: str, **train: Any) -> RunConfig:
         """A config that trains a little, with these keys."""
         settings = {**SMALL, **train}
-        return load_config(self.config_file, [f"train={json.dumps(settings)}"])
+        return load_config(self.config_file, [f"train={json.dumps(settings)}", *overrides])
 
     def room(self) -> Path:
         """A folder that nobody used."""
