@@ -376,7 +376,7 @@ def test_tsdae_has_no_shorter_vectors(tmp_path: Path) -> None:
 
 def test_what_is_asked_before_training_needs_no_torch() -> None:
     rooms = "needs", "teachers", "distillation"
-    names = ", ".join(f"codex_forge.train.{room}" for room in rooms)
+    names = ", ".join(f"codex_forge.train.data.{room}" for room in rooms)
     code = f"import {names}, sys; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert done.returncode == 0

@@ -175,7 +175,8 @@ class TrainConfig(StageConfig):
     micro_batch_tokens: Count = 0
     """Tokens, padding included, that run through the model together; 0 = as measured best."""
     compile: bool = False
-    """Compile the model with torch.compile (needs a C++ compiler on CPU)."""
+    """Compile the model with torch.compile. Meant for GPUs: on the CPU where it was measured it
+    took minutes, needed a C++ compiler, and made steps slower."""
     distillation: DistillationConfig = DistillationConfig()
     validation: ValidationConfig = ValidationConfig()
     report_to: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
