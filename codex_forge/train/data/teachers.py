@@ -60,8 +60,11 @@ def find_teachers(config: RunConfig) -> list[BaseModel]:
     Raises:
         ConfigError: one of them is not here; says how to get it.
     """
+    trusted = config.model.trust_remote_code
     return [
-        locate.locate(ModelConfig(base=base), "train.distillation.teachers")
+        locate.locate(
+            ModelConfig(base=base, trust_remote_code=trusted), "train.distillation.teachers"
+        )
         for base in config.train.distillation.teachers
     ]
 

@@ -70,9 +70,6 @@ def _setting(ready: Ready) -> Setting:
     dev |= {table.add(text, "document") for text in documents_of(ready.dev)}
     tokens = int(table.lengths[sorted(dev)].sum()) if dev else 0
     disk = {"checkpoint": _BYTES * (ready.parameters + 2 * ready.trainable)}
-    once = {}
-    if train.distillation.teachers:
-        once["teacher"] = float(table.lengths.sum())
     return Setting(
         device=str(course.model.device),
         memory=memory_of(course.model.device),
@@ -81,7 +78,6 @@ def _setting(ready: Ready) -> Setting:
         validation=train.validation,
         dev_tokens=tokens,
         seconds=_passed(course.clock.seconds),
-        once=once,
         disk=disk,
         disk_free=shutil.disk_usage(course.scratch).free,
     )
