@@ -418,7 +418,8 @@ def test_scored_pairs_alone_say_what_they_cannot_do(
         ("train", "scored or labelled pairs only"),
     ):
         capsys.readouterr()
-        code = knock(mode, config, store, "embed.model=base", *TRAIN_TWO_STEPS)
+        ranking = "train.objective=multiple_negatives_ranking"
+        code = knock(mode, config, store, "embed.model=base", ranking, *TRAIN_TWO_STEPS)
         told = capsys.readouterr().err
         assert code == EXIT_CHANGE_SOMETHING, told
         assert said in told
