@@ -267,10 +267,21 @@ def guarded(work: Callable[[], None]) -> int:
         work()
         stop.done()
         return EXIT_DONE
-    except (Preempted, KeyboardInterrupt, Exception) as error:
+    except (Preempted, KeyboardInterrupt, Exception) as raised:
         stop.done()
+        error = _stopped_in(raised) or raised
         _explain(error)
         return exit_code_of(error)
+
+
+def _stopped_in(error: BaseException) -> Preempted | None:
+    """The stop that a stranger's code turned into an error of its own, as Python 3.11 does."""
+    above: BaseException | None = error
+    while above is not None and not isinstance(above, ForgeError):
+        if isinstance(above, Preempted):
+            return above
+        above = above.__cause__ or above.__context__
+    return None
 
 
 def _explain(error: BaseException) -> None:

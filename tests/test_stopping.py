@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import time
 
 import pytest
 
-from codex_forge.errors import EXIT_TRY_AGAIN, StorageDown
+from codex_forge.errors import EXIT_TRY_AGAIN, ConfigError, StorageDown
+from codex_forge.job import guarded
 from codex_forge.stopping import stop
 from codex_forge.storage.faults import patiently
 from tests.conftest import ROOT, Corpus
@@ -324,6 +326,38 @@ def test_a_job_that_is_stopped_as_it_starts_may_be_started_again(
             assert f"stopped by {number.name}; run again" in said
     assert EXIT_TRY_AGAIN in codes
     assert codes == sorted(codes), "once it listens it goes on listening"
+
+
+def test_a_stop_that_python_takes_for_an_error_of_a_class_is_a_stop(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Until 3.12 it wraps what leaves `__set_name__` (a module is being imported) in its own."""
+
+    class Named:
+        def __set_name__(self, owner: type, name: str) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+
+    def work() -> None:
+        try:
+            type("Columns", (), {"known": Named()})
+        except Exception as error:
+            raise ImportError("a library could not be imported") from error
+
+    assert guarded(work) == EXIT_TRY_AGAIN
+    assert capsys.readouterr().err == "error: stopped by SIGTERM; run again to continue\n"
+
+
+def test_an_error_met_while_stopping_is_not_hidden(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            raise ConfigError("run.yaml: no such key")
+
+    assert guarded(work) == ConfigError.exit_code
+    assert "run.yaml: no such key" in capsys.readouterr().err
 
 
 def test_an_import_into_another_program_leaves_its_signals_alone() -> None:
