@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -11,13 +12,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from codex_forge.stopping import SIGNALS, stop
 from codex_forge.storage import Store
+
+if TYPE_CHECKING:
+    from tests.trainings import School
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -101,6 +105,29 @@ def _restore_signals() -> None:
         stop.listen()  # forget it
     for number, handler in _HANDLERS.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """The order of sums, and so the last bit, depends on the number of threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    gc.freeze()  # each training collects garbage once: what is imported is none
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def small(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> School:
+    """Pairs, scored pairs and a small model to train."""
+    from tests.trainings import school
+
+    return school(tmp_path_factory.mktemp("school"))
 
 
 Knock = Callable[..., int]

@@ -34,10 +34,8 @@ from tests.trainings import (
     School,
     assert_same,
     contents,
-    one_thread,
     removed,
     run,
-    school,
 )
 
 STAGES = [
@@ -47,15 +45,7 @@ STAGES = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> School:
-    return school(tmp_path_factory.mktemp("school"))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def resumed_as_if_never_stopped(small: School, train: dict[str, Any], steps: list[int]) -> Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,12 @@ from codex_forge.train.guards import MicroBatch
 from codex_forge.train.report.summary import Tally
 from tests.conftest import MINILM
 from tests.tiny_models import some_texts, tiny_model
-from tests.trainings import one_thread
 
 NEAR = 1e-6
 """Sums of float32 in another order, of numbers of unit vectors."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tower_of(model: SentenceTransformer, folder: Path, **options: Any) -> Tower:
@@ -215,7 +211,7 @@ def rows_of(labels: NDArray[np.float32] | None = None) -> Rows:
 
 def test_a_text_is_in_a_batch_once_wherever_its_rows_have_it() -> None:
     tally = Tally()
-    batch = Collate(rows_of(np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32)), tally=tally)([3, 0])
+    batch = Collate(rows_of(np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32)), tally)([3, 0])
     (texts,) = batch["texts"]
     assert texts.tolist() == [0, 5, 6, 7, 8]
     columns = [batch["texts"][run][places].tolist() for run, places in batch["columns"]]
@@ -226,7 +222,7 @@ def test_a_text_is_in_a_batch_once_wherever_its_rows_have_it() -> None:
 
 
 def test_columns_apart_are_encoded_each_on_their_own() -> None:
-    batch = Collate(rows_of(), apart=True)([0, 1])
+    batch = Collate(replace(rows_of(), objective="simcse"))([0, 1])
     assert [run.tolist() for run in batch["texts"]] == [[0, 1], [5, 6], [6, 7]]
     columns = [batch["texts"][run][places].tolist() for run, places in batch["columns"]]
     assert columns == [[0, 1], [5, 6], [6, 7]]

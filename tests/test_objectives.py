@@ -6,7 +6,7 @@ import copy
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,12 +37,7 @@ SCORES = torch.tensor([0.9, 0.1, 0.5, 0.5, 0.3, 1.0])
 LABELS = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0, 1.0])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

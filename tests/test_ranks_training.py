@@ -19,7 +19,9 @@ from codex_forge.jsonl import read_jsonl, write_jsonl
 from tests.chaos.model import cut_out_model
 from tests.conftest import ROOT, run_module
 from tests.made_pairs import done, opened
-from tests.trainings import few_words, largest_difference, metadata, one_thread
+from tests.trainings import few_words, largest_difference, metadata
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 NEAR = 1e-6
 """Of weights, which a step moves by 2e-5: two processes add up the same gradients in another order,
@@ -88,8 +90,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def alone(config: Path, tmp_path: Path) -> Artifact:
     """What one process makes; the whole batch of eight is its own."""
-    with one_thread():
-        done("train", config, f"store={store_of(config, tmp_path / 'one')}")
+    done("train", config, f"store={store_of(config, tmp_path / 'one')}")
     return opened(tmp_path / "one", tmp_path / "caches" / "one", kind="train")
 
 
@@ -156,8 +157,7 @@ def test_two_processes_take_the_steps_of_one(config: Path, alone: Artifact, tmp_
 def test_accelerate_starts_them_as_well(config: Path, tmp_path: Path) -> None:
     """Its `--cpu` starts one process, whatever their number; its `--multi_gpu` asks for no GPU."""
     keys = ("train.stages=[]", "train.objective=cosent")
-    with one_thread():
-        done("train", config, f"store={store_of(config, tmp_path / 'one')}", *keys)
+    done("train", config, f"store={store_of(config, tmp_path / 'one')}", *keys)
     one = opened(tmp_path / "one", tmp_path / "caches", kind="train")
     both = together(ACCELERATE, config, tmp_path / "two", *keys)
     assert metadata(both)["ranks"] == 2

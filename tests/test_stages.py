@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ from tests.trainings import (
     School,
     largest_difference,
     metadata,
-    one_thread,
     run,
     school,
 )
@@ -47,15 +45,7 @@ FORGETFUL = {
 """It soon forgets all that it knew: later measurements are worse."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> School:
-    return school(tmp_path_factory.mktemp("school"))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def measured(found: Run, stage: str) -> dict[int, float]:

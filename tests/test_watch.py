@@ -30,9 +30,7 @@ from tests.trainings import (
     gradients_apart,
     largest_difference,
     metadata,
-    one_thread,
     run,
-    school,
 )
 
 NEAR = 1e-6
@@ -51,15 +49,7 @@ PLAIN: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> School:
-    return school(tmp_path_factory.mktemp("school"))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class SmallGpu:

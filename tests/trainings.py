@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import json
 import os
 import random
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,19 +93,6 @@ def few_words(model: Path) -> Path:
     config = {**read_json(model / "config.json"), "vocab_size": _WORDS}
     (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return model
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """The order of sums, and so the last bit, depends on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    gc.freeze()  # each training collects garbage once: what is imported is none
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        torch.set_num_threads(before)
 
 
 @dataclass

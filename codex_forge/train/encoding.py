@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch.utils.checkpoint import checkpoint
 
 from codex_forge.train.cutting import cut
+from codex_forge.train.data.needs import NEEDS
 from codex_forge.train.data.rows import Rows
 from codex_forge.train.data.texts import TextTable
 from codex_forge.train.guards import MicroBatch
@@ -33,6 +34,8 @@ OVERHEAD = {"cpu": 16, "cuda": 2048}
 """Tokens that a sub-batch costs beside its own: measured on a CPU, guessed of a GPU."""
 MICRO_BATCH = {"cpu": 4096, "cuda": 262_144}
 """Tokens of a sub-batch, padding included, where the config does not say."""
+
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Tower:
@@ -55,7 +58,7 @@ class Tower:
         self.cache: ActivationCache | None = None
         """Hands in what layers give that were frozen and taken off the model."""
         self._tally = tally
-        self._type = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        self.dtype = _TYPES[precision]
         self._pad = int(getattr(model.tokenizer, "pad_token_id", None) or 0)
         self._prompts = _PromptLengths(model, table)
 
@@ -115,9 +118,9 @@ class Tower:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The number format of the computation."""
-        if self._type is None:
+        if self.dtype == torch.float32:
             return nullcontext()
-        return torch.autocast(self.model.device.type, dtype=self._type)
+        return torch.autocast(self.model.device.type, dtype=self.dtype)
 
     def _encode(self, part: NDArray[Any], counted: bool) -> torch.Tensor:
         if counted:
@@ -182,10 +185,10 @@ def _to(values: NDArray[np.int64], device: torch.device) -> torch.Tensor:
 class Collate:
     """Row numbers of a batch -> what a training step needs; no tensor of token ids yet."""
 
-    def __init__(self, rows: Rows, *, apart: bool = False, tally: Tally | None = None) -> None:
-        """`apart`: each column is encoded on its own, also where it repeats a text (SimCSE)."""
-        self._tally = tally
-        self._rows, self._apart = rows, apart
+    def __init__(self, rows: Rows, tally: Tally | None = None) -> None:
+        """The rows of a stage; SimCSE encodes each column on its own, also a text that repeats."""
+        self._rows, self._tally = rows, tally
+        self._apart = NEEDS[rows.objective].apart
         self._matrix = np.stack(list(rows.columns.values()))
 
     def __len__(self) -> int:

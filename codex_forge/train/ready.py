@@ -19,7 +19,6 @@ from codex_forge.model.encoder import load_base
 from codex_forge.train import ranks
 from codex_forge.train.checkpoints import Keeper
 from codex_forge.train.data.distillation import Teacher, labels_for
-from codex_forge.train.data.needs import NEEDS
 from codex_forge.train.data.rows import Rows, read_rows
 from codex_forge.train.data.teachers import teacher_vectors
 from codex_forge.train.data.texts import TextTable
@@ -48,7 +47,6 @@ log = logging.getLogger("codex_forge")
 CACHE_VARIABLE = "CODEX_FORGE_CACHE"
 _PROBED = 8
 """Texts whose vectors must stay the same when adapters are merged."""
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -155,9 +153,7 @@ def getting_ready(
     lengths = table.lengths
     batches = [make_batches(config, i, own, lengths) for i, own in enumerate(rows)]
     works = [
-        count_work(
-            stage, own, each, Collate(own, apart=NEEDS[stage.objective].apart), tower.cut, lengths
-        )
+        count_work(stage, own, each, Collate(own), tower.cut, lengths)
         for stage, own, each in zip(stages, rows, batches, strict=True)
     ]
     planned = planned_of(works)
@@ -219,7 +215,7 @@ def _cache(train: TrainConfig, tower: Tower, frozen: Frozen, folder: Path) -> Ac
         folder,
         tower.table,
         frozen,
-        dtype=_TYPES[tower.precision],
+        dtype=tower.dtype,
         limit_gib=train.frozen_cache_gib,
         tokens_per_forward=tower.memory.tokens,
     )

@@ -221,7 +221,7 @@ def make_trainer(
         step=make_step(course, number),
         args=training_arguments(course, stage),
         batches=course.batches[number],
-        collate=Collate(rows, apart=NEEDS[stage.objective].apart, tally=course.tally),
+        collate=Collate(rows, course.tally),
         history=course.history,
         pace=Pace(config.train, course.keeper, is_last=number + 1 == len(course.batches)),
         best=best,

@@ -11,7 +11,6 @@ import torch
 
 from codex_forge.artifact import Artifact
 from codex_forge.job import Job
-from codex_forge.train.data.needs import NEEDS
 from codex_forge.train.dev.validation import documents_of, queries_of
 from codex_forge.train.encoding import Collate
 from codex_forge.train.planning.gauge import Gauge, memory_of
@@ -54,10 +53,9 @@ class _Probe:
 
     def _begin(self, number: int) -> None:
         course, rows = self._ready.course, self._ready.rows[number]
-        stage = course.config.train.resolved_stages[number]
         self._number = number
         self._step = make_step(course, number)
-        self._collate = Collate(rows, apart=NEEDS[stage.objective].apart)
+        self._collate = Collate(rows)
         trained = [p for p in self._step.parameters() if p.requires_grad]
         # As small as a step can be: the model stays what it is for the next stage's probe.
         self._optimizer = torch.optim.AdamW(trained, lr=1e-9, weight_decay=0.0, fused=True)
