@@ -53,7 +53,7 @@ def encode(count: int) -> None:
     config = load_config("configs/quickstart.yaml")
     texts = [c.text for c in read_corpus(find_files(config.corpus), "reject").chunks[:count]]
     model = load_base(locate(config.model).folder, config.model)
-    encoder = Encoder(model, 64)
+    encoder = Encoder(model)
     side_by_side(
         f"encode {count} chunks",
         lambda: encoder.encode_document(texts),

@@ -108,7 +108,7 @@ class _Lazy:
 
             load = load_trained if self._model.trained else load_base
             model = load(self._model.folder, self._config.model)
-            self._encoder = Encoder(model, self._config.embed.batch_size)
+            self._encoder = Encoder(model)
         return self._encoder
 
 

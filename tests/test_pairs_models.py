@@ -67,7 +67,7 @@ def nearest(diseases: Corpus, embedded: Path, folder: Path) -> Artifact:
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
     config = ModelConfig(base=MINILM, device="cpu")
-    return Encoder(load_base(locate(config).folder, config), 64)
+    return Encoder(load_base(locate(config).folder, config))
 
 
 @pytest.fixture(scope="module")

@@ -235,7 +235,7 @@ def test_the_measures_of_the_real_model_are_those_of_a_plain_search(
 
     dev = read(made(corpus, tmp_path, pairs={"split": SPLIT}))
     model = ModelConfig(base=MINILM, device="cpu")
-    encoder = Encoder(load_base(locate(model).folder, model), 16)
+    encoder = Encoder(load_base(locate(model).folder, model))
     roles = {"query": encoder.encode_query, "document": encoder.encode_document}
     found = measure(dev, lambda texts, role: roles[role](texts), scale=20, batch_size=8)
     ids, vectors = list(dev.chunks), encoder.encode_document(list(dev.chunks.values()))

@@ -130,7 +130,7 @@ class Evaluation:
             _same_model(self._embedded, base.identity.digest)
             loaded = load_base(base.folder, config.model)
         ids, vectors = embeddings.vectors(self._embedded)
-        return DenseRetriever(Encoder(loaded, config.embed.batch_size), ids, vectors)
+        return DenseRetriever(Encoder(loaded), ids, vectors)
 
     def _model_name(self) -> str:
         return self._embedded.manifest.inputs["model"].name if self._embedded else ""

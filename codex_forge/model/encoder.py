@@ -28,9 +28,11 @@ _MOST_SAID = 300
 class Encoder:
     """A sentence-transformers model that gives unit vectors."""
 
-    def __init__(self, model: SentenceTransformer, batch_size: int) -> None:
+    def __init__(
+        self, model: SentenceTransformer, batch_tokens: int | None = None, precision: str = "fp32"
+    ) -> None:
         """Wrap a loaded model."""
-        self.model, self.batch_size = model, batch_size
+        self.model, self.batch_tokens, self.precision = model, batch_tokens, precision
 
     @property
     def dimension(self) -> int:
@@ -48,7 +50,7 @@ class Encoder:
     def _encode(self, encode: Callable[..., Any], texts: Sequence[str]) -> NDArray[np.float32]:
         found = encode(
             list(texts),
-            batch_size=self.batch_size,
+            batch_size=64,
             show_progress_bar=False,
             normalize_embeddings=True,
             convert_to_numpy=True,

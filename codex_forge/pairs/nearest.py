@@ -58,7 +58,7 @@ class NearestByModel:
             from codex_forge.model.encoder import Encoder, load_base
 
             model = load_base(self._model, self._config.model)
-            self._encoder = Encoder(model, self._config.embed.batch_size)
+            self._encoder = Encoder(model)
         return np.asarray(self._encoder.encode_query(texts), dtype=np.float32)
 
     def _search(self, queries: Floats) -> tuple[Floats, NDArray[np.int64]]:
