@@ -16,6 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from codex_forge.agreement import agreement
 from codex_forge.artifact import Artifact, Draft, Recipe, begin, open_artifact
 from codex_forge.config.train import ValidationConfig
 from codex_forge.corpus import chunk_id_of
@@ -23,7 +24,6 @@ from codex_forge.errors import ConfigError
 from codex_forge.jsonl import line_of, write_jsonl
 from codex_forge.records import Qrels
 from codex_forge.storage import Store
-from codex_forge.train.dev.agreement import agreement
 from codex_forge.train.dev.best import WEIGHTS, Best
 from codex_forge.train.dev.dev_log import log_measures, table
 from codex_forge.train.dev.dev_reading import read_dev_set

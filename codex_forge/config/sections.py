@@ -145,7 +145,7 @@ class EmbedConfig(Section):
     dtype: Literal["float32", "float16", "int8", "binary"] = "float32"
     """Of the vectors that are kept: int8 is a quarter of float32, binary a thirty-second."""
     dimensions: Positive | None = None
-    """Numbers kept of a vector, the first ones (for models trained with `train.matryoshka`)."""
+    """Numbers kept of a vector, the first ones: for models trained with `train.matryoshka_dims`."""
     reuse: bool = True
     """Take vectors of unchanged chunks from the artifact that is replaced, if the same model and
     settings made them."""
