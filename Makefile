@@ -14,6 +14,8 @@ STORE ?= artifacts
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := $(BIN)/python -m
+# A file of tests is one process's, which computes with one thread: as many as there are cores.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
@@ -89,10 +91,10 @@ embed-shards: $(READY) ## embed in SHARDS processes, one after another
 	  JOB_COMPLETION_INDEX=$$i $(RUN) jobs.embed $(CONFIG) --shards $(SHARDS) $(ARGS); done
 
 test: $(READY) ## all tests but the slow ones
-	@$(RUN) pytest -m 'not slow'
+	@$(PYTEST) -m 'not slow'
 
 test-all: $(READY) ## all tests
-	@$(RUN) pytest
+	@$(PYTEST)
 
 chaos: $(READY) ## the fault suite: kill points, storage faults, ranks (an hour; SEED=7)
 	@$(RUN) tests.chaos all --seed $(SEED)

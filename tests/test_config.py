@@ -388,6 +388,15 @@ def test_the_config_is_frozen() -> None:
         ([], ("abc", "abc", "abc-base", "abc", "abc")),
         (["embed.model=base"], ("abc-base", "abc-base", "abc-base", "abc", "abc")),
         (["evaluate.retriever=bm25"], ("abc", "abc-bm25", "abc-base", "abc", "abc")),
+        (["evaluate.retriever=hybrid"], ("abc", "abc-hybrid", "abc-base", "abc", "abc")),
+        (
+            ["evaluate.retriever=chroma", "embed.model=base", "evaluate.part=dev"],
+            ("abc-base", "abc-base-chroma-dev", "abc-base", "abc", "abc"),
+        ),
+        (
+            ["embed={model: served, served: {url: 'http://x', model: y, name: z}}"],
+            ("abc-z", "abc-z", "abc-base", "abc", "abc"),
+        ),
         (["evaluate.part=dev"], ("abc", "abc-dev", "abc-base", "abc", "abc")),
         (["compare.baseline=old"], ("abc", "abc", "old", "abc", "abc-vs-old")),
         (["compare.candidate=new"], ("abc", "abc", "abc-base", "new", "new-vs-abc-base")),
@@ -425,7 +434,7 @@ def test_every_key_is_listed_and_described() -> None:
     [
         ("train.learning_rate", "float"),
         ("train.max_pairs", "int | none"),
-        ("embed.model", "trained | base"),
+        ("embed.model", "trained | base | served"),
         ("corpus.chunks", "list of str"),
         ("evaluate.k", "list of int"),
         ("train.require_audit", "bool"),

@@ -143,7 +143,7 @@ def test_vectors_of_another_corpus_or_model_are_refused(
     (other / "note.txt").write_text("another model")
     assert knock("pairs", embedded, f"model.base={other}", *name) == EXIT_CHANGE_SOMETHING
     said = capsys.readouterr().err
-    assert "was made with another model" in said
+    assert "was made by another model than is there now" in said
     assert "embed.model=base --force" in said
 
 

@@ -241,6 +241,10 @@ class MeasureTier(Section):
     at_least: dict[str, Annotated[float, Field(ge=-1.0, le=1.0)]] = Field(min_length=1)
     """Measure -> its lowest value; all of them must be reached at the lower end of the interval."""
 
+    def __hash__(self) -> int:
+        """A mapping has none; nothing changes it here."""
+        return hash((self.name, *self.at_least.items()))
+
 
 class GateConfig(Section):
     """What a candidate must reach for the job to succeed."""

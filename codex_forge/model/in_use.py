@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ Open = Callable[[str, str], Artifact]
 
 _DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """One of them is there on a Linux machine where CUDA, or ROCm, may work."""
+
+_MODELS: dict[str, Literal["base", "served"]] = {"model": "base", "served": "served"}
+"""What `embed.model` says, by the kind that artifacts record of a model."""
 
 
 class ModelInUse(NamedTuple):
@@ -89,8 +92,7 @@ def model_of(embedded: Artifact, config: RunConfig, open_artifact: Open) -> Mode
     if told.kind == "train":
         model = _trained(open_artifact("train", told.name))
     else:
-        kinds = {"model": "base", "served": "served"}
-        embed = config.embed.model_copy(update={"model": kinds[told.kind]})
+        embed = config.embed.model_copy(update={"model": _MODELS[told.kind]})
         model = find_model(config.model_copy(update={"embed": embed}), open_artifact)
     if model.identity.digest != told.digest:
         raise _made_otherwise(embedded, "by another model than is there now")
@@ -227,7 +229,10 @@ def _trained(artifact: Artifact) -> ModelInUse:
 
 
 def _made_otherwise(embedded: Artifact, how: str) -> InputError:
-    return InputError(f"was made {how}", where=embedded.url, do="run python -m jobs.embed --force")
+    model = _MODELS.get(embedded.manifest.inputs["model"].kind)
+    which = f" embed.model={model}" if model else ""
+    do = f"run python -m jobs.embed{which} --force"
+    return InputError(f"was made {how}", where=embedded.url, do=do)
 
 
 def _has_cuda() -> bool:
