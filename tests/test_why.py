@@ -147,7 +147,7 @@ def test_the_answer_leads_from_ranks_to_pairs_and_settings(
         "Tobias Marrow baseline not found candidate as “Old Marrow” in 1. harbour/c1.md",
         "1. 0.800 down 1 harbour/c2.md 1. 0.800 ✓+ new harbour/c1.md",
         "2. 0.700 gone harbour/c3.md 2. 0.700 down 1 harbour/c2.md",
-        "What taught it: the nearest of 2 train pairs",
+        "The nearest to it of 2 train pairs",
         "1. “tell me about Old Marrow”",
         "from entity, template “tell me about {name}”; phase hard",
         "why: its answer is a chunk that rose; it is about “Tobias Marrow”",

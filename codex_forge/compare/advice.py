@@ -30,21 +30,29 @@ def _decision(report: Report) -> Iterator[str]:
             "models: train the one to use without folds."
         )
     elif report["verdict"] == "improved":
-        yield (
-            f"The gain holds on {held_out} that training never saw: the candidate can replace the "
-            "baseline. Embed the corpus with it before queries use it."
-        )
+        yield (f"The gain holds on {held_out} that training never saw: {_replaces(report)}")
     elif report["verdict"] == "worse":
         yield f"Keep the baseline: the candidate is worse on these {held_out}."
     elif report["smallest_detectable"] is None:
-        yield f"No difference was shown: none of the {held_out} changed."
+        yield f"Keep the baseline: none of the {held_out} changed."
     else:
         digits = 2 if report["questions"] else 3
         yield (
-            f"No difference was shown. These {held_out} find true differences from "
-            f"{report['smallest_detectable']:.{digits}f} upwards in 4 of 5 cases; smaller ones "
-            f"need more {held_out}."
+            f"Keep the baseline: no difference was shown. These {held_out} find true differences "
+            f"from {report['smallest_detectable']:.{digits}f} upwards in 4 of 5 cases; smaller "
+            f"ones need more {held_out}."
         )
+
+
+def _replaces(report: Report) -> str:
+    """What a gain is worth, beside the levels that were asked for."""
+    levels = report["measure_tier"]
+    if not report["questions"] and levels and levels["name"] is None:
+        first = levels["levels"][0]["name"]
+        return f"the candidate is better, and still below the first level ({first})."
+    if not report["questions"]:
+        return "the candidate can replace the baseline."
+    return "the candidate can replace the baseline. Embed the corpus with it before queries use it."
 
 
 def _bank(report: Report) -> Iterator[str]:
@@ -63,7 +71,7 @@ def _bank(report: Report) -> Iterator[str]:
         )
     elif (smallest := report["smallest_detectable"] or 0.0) > _WIDE:
         more = (smallest / _WIDE) ** 2 * report["groups"]
-        crossed = "" if report["folds"] else "; cross-fitting (make crossfit) asks all of them"
+        crossed = "" if report["folds"] else "; cross-fitting (make crossfit) asks the whole bank"
         yield (
             f"The smallest difference that this bank shows in 4 of 5 cases is {smallest:.2f}. To "
             f"see one of {_WIDE} it needs about {more:.0f} groups of questions with different "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 _CUT = 0.01
@@ -78,11 +78,23 @@ def _cut(report: Report) -> Iterator[str]:
 
 def _latency(report: Report) -> Iterator[str]:
     before, after = (report["latency_ms"][side] for side in ("baseline", "candidate"))
+    if _same_work(report["systems"]):
+        return
     if before and after and before["p50"] > 0 and after["p50"] > _SLOWER * before["p50"]:
         yield (
             f"A query takes the candidate {after['p50'] / before['p50']:.1f} times as long as the "
             f"baseline (p50 {after['p50']:.1f} ms, {before['p50']:.1f} ms)."
         )
+
+
+def _same_work(systems: Sequence[Report]) -> bool:
+    """Whether both sides search vectors of one width in one way: then times differ by chance."""
+    kinds = {
+        (system["retriever"], system["dimension"])
+        for system in systems
+        if system["role"] != "other"
+    }
+    return len(kinds) == 1 and None not in next(iter(kinds))
 
 
 BESIDE = (_hybrid, _words_alone, _must_pass, _adversarial, _cut, _latency)

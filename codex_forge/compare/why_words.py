@@ -65,7 +65,7 @@ def _where(found: Told | None) -> str:
 
 
 def _retrieved(told: Told) -> Iterator[str]:
-    yield "Retrieved (✓ relevant, + covers a topic)"
+    yield "Retrieved (✓ relevant, + covers a topic; new, gone: not among those of the other side)"
     sides = ("baseline", "candidate")
     heads = [_fitted(f"{side}: {told[side]}") for side in sides]
     yield f"  {heads[0]} {heads[1]}".rstrip()
@@ -94,7 +94,7 @@ def _taught(told: Told) -> Iterator[str]:
     if not rows:
         yield f"None of {total} led to a chunk that rose, shares a topic or its rare words"
         return
-    yield f"What taught it: the nearest of {total}"
+    yield f"The nearest to it of {total}"
     for number, row in enumerate(rows, start=1):
         yield from _wrapped(f"“{_plain(row['query'])}”", f"  {number}. ")
         template = f", template “{_plain(row['template'])}”" if row.get("template") else ""

@@ -138,6 +138,9 @@ class EmbedConfig(Section):
     """Which model `embed` and `evaluate` use; artifacts of the base model are `<name>-base`, those
     of a served one `<name>-<embed.served.name>`."""
     served: ServedConfig = ServedConfig()
+    variant: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,40})?$")
+    """Goes on the names of the artifacts of `embed` and `evaluate` (`int8`: `<name>-int8`), so that
+    vectors of one model that are kept in two ways stand side by side."""
     batch_tokens: Positive | None = None
     """Tokens encoded at once, padding included; the default depends on the device."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -364,25 +367,24 @@ class RunConfig(Section):
 
         All folds share the base model's vectors: those depend on the corpus alone.
         """
-        if self.embed.model == "trained":
-            return self.run_name
-        return f"{self.name}-{self._model_ending}"
+        stem = self.run_name if self.embed.model == "trained" else self.name
+        return f"{stem}-{self._ending}" if self._ending else stem
 
     @property
     def evaluate_name(self) -> str:
         """Name of the evaluate artifact that this config writes."""
         stem = self.run_name
         retriever = self.evaluate.retriever
-        if retriever != "bm25" and self._model_ending:
-            stem += f"-{self._model_ending}"
+        if retriever != "bm25" and self._ending:
+            stem += f"-{self._ending}"
         if retriever != "dense":
             stem += f"-{retriever}"
         return stem if self.evaluate.part == "test" else f"{stem}-{self.evaluate.part}"
 
     @property
-    def _model_ending(self) -> str:
-        endings = {"trained": "", "base": "base", "served": self.embed.served.name}
-        return endings[self.embed.model]
+    def _ending(self) -> str:
+        models = {"trained": "", "base": "base", "served": self.embed.served.name}
+        return "-".join(filter(None, (models[self.embed.model], self.embed.variant)))
 
     @property
     def other_names(self) -> tuple[str, ...]:

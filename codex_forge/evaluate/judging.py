@@ -10,7 +10,7 @@ from codex_forge.config.sections import EvaluateConfig
 from codex_forge.corpus import Corpus
 from codex_forge.entities import EntityIndex, TopicMatcher
 from codex_forge.evaluate.bank import Bank
-from codex_forge.metrics import ir_measures, mean, rubric, slice_value
+from codex_forge.metrics import NOT_GIVEN, ir_measures, mean, rubric, slice_value
 from codex_forge.records import Chunk, Question, Run
 
 log = logging.getLogger("codex_forge")
@@ -80,9 +80,8 @@ def slices(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
     for name in dict.fromkeys(names):
         groups: dict[str, list[Row]] = {}
         for row in rows:
-            if row.get(name) not in (None, ""):
-                groups.setdefault(slice_value(row[name]), []).append(row)
-        if not groups:
+            groups.setdefault(slice_value(row.get(name)), []).append(row)
+        if groups.keys() <= {NOT_GIVEN}:
             log.warning("  no question has the field %s (evaluate.slices)", name)
             continue
         found[name] = {

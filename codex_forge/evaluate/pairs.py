@@ -24,7 +24,7 @@ from codex_forge.errors import InputError
 from codex_forge.evaluate.adversarial import adversarial
 from codex_forge.evaluate.scored_pair import Judged, grouped
 from codex_forge.jsonl import write_jsonl
-from codex_forge.metrics import slice_value
+from codex_forge.metrics import NOT_GIVEN, slice_value
 from codex_forge.progress import progress
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -116,8 +116,9 @@ def _report(
 
     slices: dict[str, Any] = {}
     for field in _SLICES:
-        values = np.array([slice_value(getattr(pair, field) or "") for pair in judged])
-        there = sorted({str(value) for value in values[part == "test"]} - {""})
+        values = np.array([slice_value(getattr(pair, field)) for pair in judged])
+        there = sorted({str(value) for value in values[part == "test"]})
+        there = [] if there == [NOT_GIVEN] else there
         slices[field] = {v: measured((part == "test") & (values == v)) for v in there}
     return {
         **{name: measured(part == name) for name in _PARTS},

@@ -19,6 +19,8 @@ from codex_forge.compare.page.written import signed
 
 Metrics = Mapping[str, Mapping[str, Any]]
 
+_LEVEL = 0.05
+"""A corrected p above this one is no finding."""
 _ENDS = ("difference", "ci_low", "ci_high")
 
 
@@ -39,7 +41,7 @@ def plot(metrics: Metrics, main: str) -> dict[str, Any]:
         "measures": [
             {
                 "name": name,
-                "effect": effect_of(metric),
+                "effect": _effect(name, metric, main),
                 "digits": digits_of(name),
                 "metric": metric,
                 "x": share(metric["difference"] / scale, low, high),
@@ -51,6 +53,12 @@ def plot(metrics: Metrics, main: str) -> dict[str, Any]:
     }
 
 
+def _effect(name: str, metric: Mapping[str, Any], main: str) -> str:
+    """Which way a measure went; of many measures one does so by chance, so p is corrected."""
+    by_chance = (metric.get("p_holm") or 0.0) > _LEVEL
+    return "unclear" if name != main and by_chance else effect_of(metric)
+
+
 def table(metrics: Metrics, main: str) -> dict[str, Any]:
     """Every measure for a table, the judged one first, and which columns it has."""
     rows: Sequence[dict[str, Any]] = [
@@ -58,7 +66,7 @@ def table(metrics: Metrics, main: str) -> dict[str, Any]:
             "name": name,
             "meaning": meaning_of(name),
             "digits": digits_of(name),
-            "effect": effect_of(metric),
+            "effect": _effect(name, metric, main),
             "metric": metric,
             "ranges": {
                 side: known(metric, f"{side}_low", f"{side}_high")

@@ -14,10 +14,11 @@ from codex_forge.compare.page.scales import (
     share,
 )
 from codex_forge.compare.page.written import number
+from codex_forge.metrics import NOT_GIVEN
 
 _SHOWN = 12
 _FEW = 20
-_NO_VALUE = frozenset({"", "None"})
+_NO_VALUE = frozenset({"", "None", NOT_GIVEN})
 _BAR = 0.84
 """Of the width, so that the number has room behind the longest bar."""
 _ENDS = ("difference", "ci_low", "ci_high")
