@@ -143,8 +143,11 @@ class EmbedConfig(Section):
     vectors of one model that are kept in two ways stand side by side."""
     batch_tokens: Positive | None = None
     """Tokens encoded at once, padding included; the default depends on the device."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Of the computation; `auto` is fp32 on a CPU and fp16 on a GPU."""
+    engine: Literal["torch", "openvino"] = "torch"
+    """What computes the transformer; `openvino` is for CPUs, and needs `codex-forge[openvino]`."""
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
+    """Of the computation; `auto` is fp32 on a CPU and fp16 on a GPU; `int8` needs
+    `embed.engine=openvino`, which knows no fp16."""
     dtype: Literal["float32", "float16", "int8", "binary"] = "float32"
     """Of the vectors that are kept: int8 is a quarter of float32, binary a thirty-second."""
     dimensions: Positive | None = None
@@ -160,6 +163,14 @@ class EmbedConfig(Section):
     def _the_served_model_is_named(self) -> EmbedConfig:
         if self.model == "served" and not (self.served.url and self.served.model):
             raise ValueError("embed.model=served needs embed.served.url and embed.served.model")
+        return self
+
+    @model_validator(mode="after")
+    def _the_engine_knows_the_precision(self) -> EmbedConfig:
+        if self.precision == "int8" and self.engine != "openvino":
+            raise ValueError("embed.precision=int8 needs embed.engine=openvino")
+        if self.precision == "fp16" and self.engine == "openvino":
+            raise ValueError("embed.engine=openvino computes in fp32, bf16 or int8, not in fp16")
         return self
 
 

@@ -72,17 +72,30 @@ class Encoder:
     """A sentence-transformers model that gives unit vectors."""
 
     def __init__(
-        self, model: SentenceTransformer, batch_tokens: int | None = None, precision: str = "fp32"
+        self,
+        model: SentenceTransformer,
+        batch_tokens: int | None = None,
+        precision: str = "fp32",
+        engine: str = "torch",
     ) -> None:
         """Wrap a loaded model.
 
         Args:
-            model: its modules run as they are.
+            model: its modules run as they are; with `openvino` its transformer is replaced.
             batch_tokens: tokens that run together, padding included; depends on the device when
                 not given, and is halved when memory runs out.
-            precision: `fp32`, `bf16` or `fp16`: of the computation. Vectors are float32.
+            precision: `fp32`, `bf16`, `fp16` (torch only) or `int8` (openvino only): of the
+                computation. Vectors are float32.
+            engine: `torch` or `openvino`: what computes the transformer.
+
+        Raises:
+            ConfigError: OpenVINO is not there, or the model does not convert.
         """
-        self.model, self.precision = model, precision
+        if engine == "openvino":
+            from codex_forge.model.openvino import put_into
+
+            put_into(model, precision)
+        self.model, self.precision, self.engine = model, precision, engine
         self.batch_tokens = batch_tokens or _of_device(BATCH_TOKENS, model)
         self.tally = Tally()
         self._tokenisers: dict[str, Tokeniser] = {}
@@ -192,7 +205,7 @@ class Encoder:
         """The number format of the computation."""
         import torch
 
-        if self.precision == "fp32":
+        if self.precision == "fp32" or self.engine != "torch":
             return nullcontext()
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         return torch.autocast(self.model.device.type, dtype=dtype)

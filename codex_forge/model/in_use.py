@@ -113,6 +113,8 @@ def settings_of(config: RunConfig, model: ModelInUse) -> dict[str, Any]:
         own = ("query_prompt", "document_prompt")
         return found | {f"embed.served.{key}": getattr(model.served, key) for key in own}
     found["embed.precision"] = precision_of(config)
+    if config.embed.engine != "torch":
+        found["embed.engine"] = config.embed.engine
     if model.trained:
         return found
     keys = ("max_seq_length", "query_prompt", "document_prompt")
@@ -131,9 +133,11 @@ def prompts_of(config: RunConfig, model: ModelInUse) -> dict[str, str]:
 
 
 def precision_of(config: RunConfig) -> str:
-    """`fp32`, `bf16` or `fp16`: what `embed.precision=auto` comes to on this machine."""
+    """`fp32`, `bf16`, `fp16` or `int8`: what `embed.precision=auto` comes to on this machine."""
     if config.embed.precision != "auto":
         return config.embed.precision
+    if config.embed.engine == "openvino":
+        return "fp32"
     device = config.model.device
     return "fp16" if device == "cuda" or (device == "auto" and _has_cuda()) else "fp32"
 
@@ -142,7 +146,8 @@ def load_encoder(model: ModelInUse, config: RunConfig) -> EncoderInUse:
     """Load the model, with the config's precision, batch and dimensions.
 
     Raises:
-        ConfigError: it cannot be loaded, or its vectors are shorter than `embed.dimensions`.
+        ConfigError: it cannot be loaded, or not by `embed.engine`, or its vectors are shorter than
+            `embed.dimensions`.
     """
     dimensions = config.embed.dimensions
     if model.served is not None:
@@ -155,7 +160,8 @@ def load_encoder(model: ModelInUse, config: RunConfig) -> EncoderInUse:
         raise ValueError("a model that is not served has a folder")
     load = load_trained if model.trained else load_base
     loaded = load(model.folder, config.model)
-    encoder = Encoder(loaded, config.embed.batch_tokens, precision_of(config))
+    embed = config.embed
+    encoder = Encoder(loaded, embed.batch_tokens, precision_of(config), embed.engine)
     _check_width(encoder.dimension, dimensions)
     return EncoderInUse(encoder, dimensions)
 
