@@ -1,4 +1,4 @@
-"""CSV files that people open in a spreadsheet: text from the data is shown and never computed."""
+"""Tables that people open, as CSV or Markdown: text from the data is shown and does nothing."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[objec
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow([safe_cell(name) for name in header])
         writer.writerows([safe_cell(cell) for cell in row] for row in rows)
+
+
+def markdown_cell(text: str) -> str:
+    """Text as one harmless cell of a Markdown table."""
+    plain = "".join(sign if sign.isprintable() else " " for sign in text)
+    return plain.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 def safe_cell(value: object) -> object:

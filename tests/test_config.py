@@ -323,6 +323,13 @@ def test_an_override_wins_and_leaves_its_neighbours() -> None:
 @pytest.mark.parametrize(
     "override, words",
     [
+        ("train.max_steps=0", "must be 1 or more, or -1 for all steps of the epochs"),
+        ("embed.served.name=bm25", "ends like the names of other artifacts"),
+        ("embed.variant=x-hybrid", "ends like the names of other artifacts"),
+        ("compare.candidate=../up", "'../up' cannot be the name of an artifact"),
+        ("compare={baseline: a, candidate: a}", "baseline and candidate are the same"),
+        ("compare.tiers=[{name: not judged, at_least: 2}]", "tiers need names of their own"),
+        ("embed.precision=int8", "openvino"),
         ("train.learning_rat=1", "unknown key train.learning_rat; did you mean train.learning_r"),
         ("lerning=1", "unknown key lerning"),
         ("train", "cannot read the override 'train'; write section.key=value"),

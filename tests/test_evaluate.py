@@ -5,20 +5,28 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from codex_forge.artifact import Artifact
+from codex_forge.chroma import open_collection
 from codex_forge.config import load_config
-from codex_forge.corpus import chunk_id_of
+from codex_forge.corpus import chunk_id_of, find_files, read_corpus
 from codex_forge.embeddings import vectors
+from codex_forge.errors import InputError
 from codex_forge.evaluate import dense
+from codex_forge.evaluate.retrieve import Asked
+from codex_forge.evaluate.times import Times
 from codex_forge.jsonl import read_json, read_jsonl
 from codex_forge.metrics import ir_measures, mean
 from codex_forge.model.in_use import load_encoder, model_of
 from codex_forge.records import Run
+from codex_forge.search import Floats
 from codex_forge.spreadsheets import safe_cell
 from codex_forge.trec import read_qrels, read_run
 from tests.chaos.model import cut_out_model
@@ -270,6 +278,67 @@ def test_chroma_needs_a_collection_of_these_vectors(
     )
     said = _refused(knock, capsys, bank, *chroma, f"embed.chroma.path={tmp_path / 'other'}")
     assert "no such Chroma collection" in said
+
+
+@pytest.mark.parametrize(
+    "override, said",
+    [
+        ("model.max_seq_length=3", "model.max_seq_length=None, which is 3 now"),
+        ("model.query_prompt=ask", "model.query_prompt='', which is 'ask' now"),
+        ("embed.dimensions=7", "embed.dimensions=None, which is 7 now"),
+    ],
+)
+def test_queries_are_never_encoded_otherwise_than_chunks(
+    bank: Evaluated,
+    knock: Knock,
+    capsys: pytest.CaptureFixture[str],
+    override: str,
+    said: str,
+) -> None:
+    assert said in _refused(knock, capsys, bank, override)
+    assert knock("evaluate", bank.config, override) == 2, "also where the numbers are there already"
+    assert "run python -m jobs.embed embed.model=base --force" in capsys.readouterr().err
+
+
+def test_a_collection_with_a_row_of_another_tool_is_refused(
+    bank: Evaluated, knock: Knock, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    place = f"embed.chroma.path={tmp_path / 'chroma'}"
+    assert knock("embed", bank.config, place) == 0
+    collection = open_collection(str(tmp_path / "chroma"), "small-base")
+    row = collection.get(limit=1, include=["embeddings", "documents"])
+    collection.delete(ids=row["ids"])
+    collection.add(ids=["zz"], embeddings=row["embeddings"], documents=row["documents"])
+    del collection
+    said = _refused(knock, capsys, bank, "evaluate.retriever=chroma", place)
+    assert "holds the unknown chunk zz" in said
+
+
+def test_a_manifest_that_counts_wrong_is_found_out(bank: Evaluated) -> None:
+    artifact = bank.open("embed", "small-base")
+    manifest = artifact.manifest
+    artifact.manifests = (replace(manifest, counts={**manifest.counts, "chunks": 200}),)
+    with pytest.raises(InputError, match="holds 40 vectors, not 200"):
+        dense.Vectors(artifact)
+
+
+def test_a_model_that_gives_queries_another_width_is_refused(bank: Evaluated) -> None:
+    class Narrow:
+        def encode_query(self, texts: Sequence[str]) -> Floats:
+            return np.ones((len(texts), 5), np.float32)
+
+    found = read_corpus(find_files(load_config(str(bank.config), []).corpus), "fail", bank.folder)
+    vectors_there = dense.Vectors(bank.open("embed", "small-base"))
+    retriever = dense.DenseRetriever(Narrow(), vectors_there, Times(found.chunks))
+    with pytest.raises(InputError, match="vectors of 5 numbers, and gave chunks 48"):
+        retriever.search([Asked("a", None)], 3)
+
+
+def test_a_bank_goes_into_a_folder_that_can_be_made(bank: Evaluated, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    told = run_module("jobs", "bank", str(bank.config), str(tmp_path / "file" / "bank"))
+    assert told.returncode == 2
+    assert "the folder cannot be made" in told.stderr
 
 
 def test_without_dev_questions_the_weight_must_be_given(

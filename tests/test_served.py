@@ -147,6 +147,7 @@ def embeddings(*vectors: list[float]) -> str:
         (embeddings([1.0, 2.0], [1.0]), "no embeddings"),
         ('{"embeddings": [[1.0, NaN], [1.0, 2.0]]}', "not finite"),
         ('{"embeddings": [[1.0, null], [1.0, 2.0]]}', "no embeddings|not finite"),
+        ("[[0.0, 0.0], [1.0, 2.0]]".join(['{"embeddings": ', "}"]), "vectors of length 0"),
         ('{"data": []}', "no embeddings"),
         ("[]", "no embeddings"),
     ],
@@ -157,6 +158,13 @@ def test_what_is_no_vector_of_each_text_is_refused(
     server.script = lambda _number, _texts: Reply(body=body)
     with pytest.raises(InputError, match=said):
         ServedEncoder(config(server, api="ollama")).encode_query(["a", "b"])
+
+
+def test_very_large_numbers_have_a_direction(server: EmbeddingServer) -> None:
+    body = '{"embeddings": [[3e300, 4e300], [3e-300, 4e-300]]}'
+    server.script = lambda _number, _texts: Reply(body=body)
+    found = ServedEncoder(config(server, api="ollama")).encode_query(["a", "b"])
+    np.testing.assert_allclose(found, [[0.6, 0.8], [0.6, 0.8]], rtol=1e-6)
 
 
 def test_openai_vectors_must_be_one_of_each_text(server: EmbeddingServer) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from codex_forge.compare.words import asked, smallest
+from codex_forge.spreadsheets import markdown_cell
 
 Report = Mapping[str, Any]
 
+_JUDGED = ("candidate", "baseline")
 _NONE = "-"
 
 
@@ -17,7 +19,7 @@ def markdown(report: Report) -> str:
     judged = report["tier_judged_at"]
     at = "" if judged is None else f" (judged at {judged:.2f})"
     lines = [
-        f"# {_cell(report['candidate']['name'])} against {_cell(report['baseline']['name'])}",
+        "# " + " against ".join(markdown_cell(report[side]["name"]) for side in _JUDGED),
         "",
         f"**{report['verdict']}**, tier **{report['tier']}**{at}, {asked(report)}, smallest "
         f"detectable difference {smallest(report)}.",
@@ -25,7 +27,7 @@ def markdown(report: Report) -> str:
     for part in (_levels, _measures, _systems, _slices, _pairs, _must_pass, _everything):
         if found := list(part(report)):
             lines += ["", *found]
-    lines += ["", *(f"- {_cell(advice)}" for advice in report["recommendations"]), ""]
+    lines += ["", *(f"- {markdown_cell(advice)}" for advice in report["recommendations"]), ""]
     return "\n".join(lines)
 
 
@@ -59,7 +61,7 @@ def _systems(report: Report) -> Iterator[str]:
     for system in report["systems"]:
         change, timed = system["difference"], system["latency_ms"]
         cells = [
-            f"{_cell(system['name'])} ({system['role']})",
+            f"{markdown_cell(system['name'])} ({system['role']})",
             f"{system['metrics'][report['measure']]['value']:.3f}",
             f"{change['mean']:+.3f}" if change else _NONE,
             f"{change['low']:+.3f} to {change['high']:+.3f}" if change else _NONE,
@@ -77,8 +79,9 @@ def _slices(report: Report) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for name, values in report["slices"].items():
         for value, n in values.items():
+            label = markdown_cell(f"{name} = {value}")
             yield (
-                f"| {_cell(f'{name} = {value}')} | {n['questions']} | {n['baseline']:.2f} | "
+                f"| {label} | {n['questions']} | {n['baseline']:.2f} | "
                 f"{n['candidate']:.2f} | {n['difference']:+.2f} | "
                 f"{n['ci_low']:+.2f} to {n['ci_high']:+.2f} |"
             )
@@ -108,7 +111,8 @@ def _must_pass(report: Report) -> Iterator[str]:
     yield "|---|---|---|---|"
     for found in scenarios:
         word = "passed" if found["passed"] else "**failed**"
-        yield f"| {_cell(found['query'])} | {found['k']} | {found['rank'] or _NONE} | {word} |"
+        query = markdown_cell(found["query"])
+        yield f"| {query} | {found['k']} | {found['rank'] or _NONE} | {word} |"
 
 
 def _everything(report: Report) -> Iterator[str]:
@@ -123,9 +127,3 @@ def _everything(report: Report) -> Iterator[str]:
         f"On all {found['questions']} questions, trained ones too (not judged): "
         f"{found['baseline']:.2f} -> {found['candidate']:.2f} ({parts})."
     )
-
-
-def _cell(text: str) -> str:
-    """Text from the data as one harmless cell of a Markdown table."""
-    plain = "".join(sign if sign.isprintable() else " " for sign in text)
-    return plain.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

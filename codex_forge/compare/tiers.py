@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codex_forge.config.sections import MeasureTier, Tier
+from codex_forge.config.sections import NO_TIER, MeasureTier, Tier
 
-BELOW_ALL_TIERS = "change strategy"
-TOO_FEW = "too few questions"
-NOT_JUDGED = "not judged"
-"""The tier of a run that asks no questions."""
+BELOW_ALL_TIERS, TOO_FEW, NOT_JUDGED = NO_TIER
+"""Below the first tier; with too few groups to judge; and of a run that asks no questions."""
 LEAST_GROUPS = 10
 """Below this many groups of questions, or of pairs, no tier is given."""
 

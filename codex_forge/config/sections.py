@@ -11,6 +11,8 @@ from codex_forge.config.pairs import PairsConfig
 from codex_forge.config.section import Paths, Positive, Section, Share, refuse_secret
 from codex_forge.config.train import TrainConfig
 
+NO_TIER = ("change strategy", "too few questions", "not judged")
+"""What stands in the place of a tier that is not reached, or not judged."""
 FOLD = "{fold}"
 """Stands for the number of a fold in the name of an evaluate artifact."""
 OF_THIS_RUN = ("base", "bm25", "hybrid", "base-hybrid", "chroma", "base-chroma")
@@ -112,6 +114,12 @@ class ServedConfig(Section):
     """What the server calls the model."""
     name: str = Field(default="served", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,40}$")
     """Its artifacts are `<name of the run>-<this>`."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_no_other_s(cls, value: str) -> str:
+        return _no_other_s(value)
+
     query_prompt: str = ""
     """Put before every query."""
     document_prompt: str = ""
@@ -158,6 +166,11 @@ class EmbedConfig(Section):
     rows_per_block: Positive = 1_024
     """Rows in a Parquet file: committed as soon as it is full; a killed job repeats at most one."""
     chroma: ChromaConfig = ChromaConfig()
+
+    @field_validator("variant")
+    @classmethod
+    def _is_no_other_s(cls, value: str) -> str:
+        return _no_other_s(value)
 
     @model_validator(mode="after")
     def _the_served_model_is_named(self) -> EmbedConfig:
@@ -229,6 +242,13 @@ class EvaluateConfig(Section):
         if max(*self.k, self.rubric_k, *(each.k for each in self.must_pass)) > self.depth:
             raise ValueError("depth must not be below k, rubric_k and the k of must_pass")
         return self
+
+
+def _no_other_s(ending: str) -> str:
+    """Refuse the ending of a name that artifacts of another sort have."""
+    if ending.rsplit("-", 1)[-1] in ("base", "bm25", "hybrid", "chroma", "dev", "all"):
+        raise ValueError(f"{ending!r} ends like the names of other artifacts; choose another")
+    return ending
 
 
 def _http_url(value: str) -> str:
@@ -309,12 +329,29 @@ class CompareConfig(Section):
     not taken are left out."""
     gate: GateConfig = GateConfig()
 
+    @field_validator("baseline", "candidate", "others")
+    @classmethod
+    def _are_names(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for name in (value,) if isinstance(value, str) else value or ():
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._{}-]{0,149}", name):
+                raise ValueError(f"{name!r} cannot be the name of an artifact")
+        return value
+
+    @model_validator(mode="after")
+    def _two_are_compared(self) -> CompareConfig:
+        if self.baseline is not None and self.baseline == self.candidate:
+            raise ValueError("baseline and candidate are the same")
+        return self
+
     @model_validator(mode="after")
     def _tiers_rise(self) -> CompareConfig:
         levels = [tier.at_least for tier in self.tiers]
         if not levels or levels != sorted(set(levels)):
             raise ValueError("tiers must be given in rising order of at_least")
-        if self.gate.min_tier not in {tier.name for tier in self.tiers}:
+        names = [tier.name for tier in self.tiers]
+        if len(set(names)) < len(names) or set(names) & set(NO_TIER):
+            raise ValueError(f"tiers need names of their own, and none of {', '.join(NO_TIER)}")
+        if self.gate.min_tier not in names:
             raise ValueError(f"gate.min_tier {self.gate.min_tier!r} is not one of the tiers")
         wanted = self.gate.min_measure_tier
         if wanted is not None and wanted not in {tier.name for tier in self.measure_tiers}:

@@ -86,7 +86,8 @@ class ChromaRetriever:
 
 def _other_chunks(name: str, what: str) -> InputError:
     return InputError(
-        f"the Chroma collection {name!r} holds {what}", do="run python -m jobs.embed again"
+        f"the Chroma collection {name!r} holds {what}",
+        do="delete the collection and run python -m jobs.embed again",
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from codex_forge import embeddings
 from codex_forge.artifact import Artifact
+from codex_forge.errors import InputError
 from codex_forge.evaluate.retrieve import Asked, Ranking
 from codex_forge.evaluate.times import Times, numbers_of
 from codex_forge.progress import progress
@@ -67,8 +68,15 @@ class Vectors:
         start = 0
         for some, block in embeddings.vector_batches(self._artifact):
             here = slice(start, start + len(some))
-            ids[here], vectors[here] = numbers_of(some), block
+            if here.stop <= rows:
+                ids[here], vectors[here] = numbers_of(some), block
             start = here.stop
+        if start != rows:
+            raise InputError(
+                f"holds {start} vectors, not {rows} as it says",
+                where=self._artifact.url,
+                do="run python -m jobs.embed --force",
+            )
         return ids, vectors
 
 
@@ -92,5 +100,11 @@ class DenseRetriever:
     def search(self, asked: Sequence[Asked], k: int) -> list[Ranking]:
         """Every chunk is compared with every query."""
         queries = self._encoder.encode_query([one.text for one in asked])
+        if queries.shape[1] != self.dimension:
+            raise InputError(
+                f"the model gives queries vectors of {queries.shape[1]} numbers, and gave chunks "
+                f"{self.dimension}",
+                do="run python -m jobs.embed --force with the model that is there now",
+            )
         found = nearest(self._vectors.blocks(), queries, k, self._times.late(asked))
         return [[(f"{number:016x}", score) for number, score in ranking] for ranking in found]

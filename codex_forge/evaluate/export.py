@@ -47,7 +47,11 @@ def export(job: Job, folder: Path, part: str) -> dict[str, int]:
     corpus = read_corpus(files, "reject", job.scratch)
     beside = folder.parent / f"{folder.name}{_UNFINISHED}"
     shutil.rmtree(beside, ignore_errors=True)
-    (beside / "qrels").mkdir(parents=True)
+    try:
+        (beside / "qrels").mkdir(parents=True)
+    except (NotADirectoryError, FileNotFoundError, PermissionError, FileExistsError) as error:
+        what = f"the folder cannot be made ({error.strerror})"
+        raise InputError(what, where=folder, do="name another one") from error
     chunks = progress(corpus.chunks, "chunks written")
     counts = {
         "chunks": write_jsonl(beside / "corpus.jsonl", map(_document, chunks)),

@@ -8,6 +8,7 @@ from codex_forge.artifact import Artifact, Input
 from codex_forge.corpus import CorpusFiles, check_same_files
 from codex_forge.errors import ConfigError, InputError
 from codex_forge.job import Job
+from codex_forge.model.in_use import check_made_so
 from codex_forge.records import PARTS
 
 
@@ -46,6 +47,7 @@ def given(job: Job, pairs: Artifact, model: Input | None) -> Given:
         return Given(pairs, files, None, inputs)
     embedded = _open_vectors(job)
     check_same_files(embedded, inputs, ("chunks",))
+    check_made_so(embedded, job.config)
     check_same_split(job, embedded.manifest.inputs["model"], pairs)
     return Given(pairs, files, embedded, {**inputs, "embed": embedded.as_input()})
 

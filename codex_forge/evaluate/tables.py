@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_forge.evaluate import must_pass
-from codex_forge.spreadsheets import write_table
+from codex_forge.spreadsheets import markdown_cell, write_table
 
 Row = Mapping[str, Any]
 
@@ -59,11 +59,11 @@ def _tables(report: Row) -> Iterator[str]:
         yield "\n".join(["| measure | value |", "|---|---|", *rows]) + "\n"
     for field, values in report["slices"].items():
         rows = [
-            f"| {_escaped(value)} | {found['questions']} | {found['metrics']['rubric']:.2f} "
+            f"| {markdown_cell(value)} | {found['questions']} | {found['metrics']['rubric']:.2f} "
             f"| {found['metrics']['ndcg@10']:.3f} |"
             for value, found in values.items()
         ]
-        yield f"## By {field}\n"
+        yield f"## By {markdown_cell(field)}\n"
         head = ["| value | questions | rubric | ndcg@10 |", "|---|---|---|---|"]
         yield "\n".join([*head, *rows]) + "\n"
 
@@ -115,7 +115,3 @@ def _of_pairs(pairs: Row | None) -> Iterator[tuple[str, str]]:
 def _size(count: int) -> str:
     """Bytes in kB below a megabyte, in MB from there on."""
     return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"  # noqa: PLR2004
-
-
-def _escaped(value: str) -> str:
-    return value.replace("|", "\\|").replace("\n", " ")

@@ -23,7 +23,10 @@ class Times:
 
     def __contains__(self, chunk_id: str) -> bool:
         """Whether the corpus has the chunk."""
-        number = np.uint64(int(chunk_id, 16))
+        try:
+            number = np.uint64(int(chunk_id, 16))
+        except (ValueError, OverflowError):
+            return False
         at = int(np.searchsorted(self._ids, number))
         return at < len(self._ids) and bool(self._ids[at] == number)
 

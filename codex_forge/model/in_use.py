@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -28,6 +28,8 @@ Floats = NDArray[np.float32]
 Open = Callable[[str, str], Artifact]
 """Opens an artifact by its kind and name, as `Job.open` does."""
 
+_SOME = 8
+"""Texts that cannot all be without a known word: some models give such a text no direction."""
 _DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """One of them is there on a Linux machine where CUDA, or ROCm, may work."""
 
@@ -86,8 +88,9 @@ def model_of(embedded: Artifact, config: RunConfig, open_artifact: Open) -> Mode
     """The model that made an embed artifact, for queries to be held against its vectors.
 
     Raises:
-        InputError: there is another now, or `embed.dimensions` is another.
+        InputError: there is another now, or it was used with other settings.
     """
+    check_made_so(embedded, config)
     told = embedded.manifest.inputs["model"]
     if told.kind == "train":
         model = _trained(open_artifact("train", told.name))
@@ -96,11 +99,20 @@ def model_of(embedded: Artifact, config: RunConfig, open_artifact: Open) -> Mode
         model = find_model(config.model_copy(update={"embed": embed}), open_artifact)
     if model.identity.digest != told.digest:
         raise _made_otherwise(embedded, "by another model than is there now")
-    kept = embedded.manifest.settings.get("embed.dimensions")
-    if kept != config.embed.dimensions:
-        now = config.embed.dimensions
-        raise _made_otherwise(embedded, f"with embed.dimensions={kept}, which is {now} now")
     return model
+
+
+def check_made_so(embedded: Artifact, config: RunConfig) -> None:
+    """Queries must be cut, prompted and shortened as the chunks of an embed artifact were.
+
+    Raises:
+        InputError: the config says otherwise now.
+    """
+    for key, kept in embedded.manifest.settings.items():
+        if key == "embed.dimensions" or key.startswith(("model.", "embed.served.")):
+            now = reduce(getattr, key.split("."), config)
+            if kept != now:
+                raise _made_otherwise(embedded, f"with {key}={kept!r}, which is {now!r} now")
 
 
 def settings_of(config: RunConfig, model: ModelInUse) -> dict[str, Any]:
@@ -201,6 +213,10 @@ class EncoderInUse:
                 "the model gives vectors with numbers that are not finite",
                 where="embed.precision",
                 do="set it to fp32, or take another model",
+            )
+        if len(vectors) >= _SOME and not vectors.any():
+            raise InputError(
+                "the model gives vectors of length 0 alone", do="take another model, or mend it"
             )
         if self._dimensions is None or not len(vectors):
             return vectors

@@ -93,6 +93,8 @@ class ServedEncoder:
             raise self._wrong(f"embeddings of shape {found.shape} for {len(texts)} texts")
         if not np.isfinite(found).all():
             raise self._wrong("numbers that are not finite")
+        if not found.any(axis=1).all():
+            raise self._wrong("vectors of length 0")
         return found
 
     def _wrong(self, what: str) -> InputError:
@@ -142,6 +144,7 @@ def _server(config: ServedConfig) -> Server:
 
 
 def _of_unit_length(vectors: NDArray[np.float64]) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    found: Vectors = (vectors / np.maximum(lengths, _TINY)).astype(np.float32)
+    largest = abs(vectors).max(axis=1, keepdims=True)
+    scaled = vectors / largest  # squares of very large numbers are no numbers
+    found: Vectors = (scaled / np.linalg.norm(scaled, axis=1, keepdims=True)).astype(np.float32)
     return found
