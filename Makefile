@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CONFIG ?= configs/quickstart.yaml
 ARGS ?=
+QUESTION ?=
 SHARDS ?= 2
 FOLDS ?= 5
 SEED ?= 7
@@ -13,14 +14,17 @@ STORE ?= artifacts
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := $(BIN)/python -m
+# A file of tests is one process's, which computes with one thread: as many as there are cores.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+export QUESTION
 
 MODES := pairs audit train embed evaluate compare
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo baseline bm25 crossfit demo-smoke test test-all chaos check format clean schema bench embed-shards status gc $(MODES)
+.PHONY: help setup demo baseline bm25 hybrid why crossfit demo-smoke test test-all chaos check format clean schema bench embed-shards status gc $(MODES)
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -42,6 +46,7 @@ demo: $(READY) ## the whole pipeline on the shipped sample, ending with the verd
 	@$(RUN) jobs.train $(CONFIG) $(ARGS)
 	@$(RUN) jobs.embed $(CONFIG) $(ARGS)
 	@$(RUN) jobs.evaluate $(CONFIG) $(ARGS)
+	@$(MAKE) --no-print-directory hybrid
 	@$(RUN) jobs.compare $(CONFIG) $(ARGS)
 
 demo-smoke: $(READY) ## the demo with two training steps, in a folder of its own
@@ -65,12 +70,20 @@ baseline: $(READY) ## embed and evaluate with the base model: what compare compa
 bm25: $(READY) ## evaluate words alone (needs pairs only)
 	@$(RUN) jobs.evaluate $(CONFIG) evaluate.retriever=bm25 $(ARGS)
 
+hybrid: $(READY) ## evaluate the trained model together with BM25
+	@$(RUN) jobs.evaluate $(CONFIG) evaluate.retriever=hybrid $(ARGS)
+
+why: $(READY) ## why a question gained or lost: make why QUESTION='bilirubin'
+	@$(RUN) jobs.why $(CONFIG) "$$QUESTION" $(ARGS)
+
 crossfit: $(READY) ## every question scored by a model that never saw it: FOLDS runs, one verdict
 	@for i in $$(seq 0 $$(($(FOLDS) - 1))); do \
 	  set -- $(CONFIG) pairs.split.folds=$(FOLDS) pairs.split.fold=$$i $(ARGS); \
 	  $(RUN) jobs.pairs "$$@"; $(RUN) jobs.audit "$$@"; \
 	  $(RUN) jobs.embed "$$@" embed.model=base; $(RUN) jobs.evaluate "$$@" embed.model=base; \
-	  $(RUN) jobs.train "$$@"; $(RUN) jobs.embed "$$@"; $(RUN) jobs.evaluate "$$@"; done
+	  $(RUN) jobs.evaluate "$$@" evaluate.retriever=bm25; \
+	  $(RUN) jobs.train "$$@"; $(RUN) jobs.embed "$$@"; $(RUN) jobs.evaluate "$$@"; \
+	  $(RUN) jobs.evaluate "$$@" evaluate.retriever=hybrid; done
 	@$(RUN) jobs.compare $(CONFIG) pairs.split.folds=$(FOLDS) $(ARGS)
 
 embed-shards: $(READY) ## embed in SHARDS processes, one after another
@@ -78,10 +91,10 @@ embed-shards: $(READY) ## embed in SHARDS processes, one after another
 	  JOB_COMPLETION_INDEX=$$i $(RUN) jobs.embed $(CONFIG) --shards $(SHARDS) $(ARGS); done
 
 test: $(READY) ## all tests but the slow ones
-	@$(RUN) pytest -m 'not slow'
+	@$(PYTEST) -m 'not slow'
 
 test-all: $(READY) ## all tests
-	@$(RUN) pytest
+	@$(PYTEST)
 
 chaos: $(READY) ## the fault suite: kill points, storage faults, ranks (an hour; SEED=7)
 	@$(RUN) tests.chaos all --seed $(SEED)
@@ -111,7 +124,12 @@ bench: $(READY) ## benchmarks, side by side with what a user would use instead
 	@$(BIN)/python -m benchmarks.hidden_positives
 	@$(BIN)/python -m benchmarks.tokens
 	@$(BIN)/python -m benchmarks.train
+	@$(BIN)/python -m benchmarks.train --freeze-layers 4 --epochs 2 --pairs 640
+	@$(BIN)/python -m benchmarks.recipes
+	@$(BIN)/python -m benchmarks.embed
 	@$(BIN)/python -m benchmarks.search
+	@$(BIN)/python -m benchmarks.calibration
+	@$(BIN)/python -m benchmarks.calibration_pairs
 	@$(BIN)/python -m benchmarks.checkpoints
 
 clean: ## remove the environment and build outputs; artifacts stay

@@ -241,7 +241,7 @@ def load_model(bank: Bank) -> Model:
     from codex_forge.model.locate import locate
 
     model = load_base(locate(bank.config.model).folder, bank.config.model)
-    encoder = Encoder(model, 64)
+    encoder = Encoder(model)
     chunks = encoder.encode_document(list(bank.corpus.chunks.texts()))
     questions = encoder.encode_query([asked.question.text for asked in bank.asked])
     names = [asked.question.query_id for asked in bank.asked]

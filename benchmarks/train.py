@@ -173,7 +173,7 @@ class Bench:
 
     def metric_of(self, model: SentenceTransformer, config: RunConfig) -> float:
         """ndcg@10 of the dev questions, by the library's own encoding."""
-        encoder = Encoder(model.eval(), 64)
+        encoder = Encoder(model.eval())
         dev = read_dev_set(self.pairs, config.train.validation, 7)
 
         def encode(texts: Any, role: str) -> np.ndarray[Any, np.dtype[np.float32]]:

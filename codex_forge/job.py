@@ -64,6 +64,10 @@ class Job:
     shards: int = 1
     plan: bool = False
     """Say what would be done, and what it would take; make nothing."""
+    question: str = ""
+    """What a door that `asks` was asked."""
+    as_json: bool = False
+    """Whether it answers machines."""
     drafts: list[Draft] = field(default_factory=list)
     """What this job is making; each holds a lease until the job ends."""
 
@@ -137,6 +141,8 @@ class Door:
     sharded: bool = False
     plans: bool = False
     """Whether it has a `--plan`."""
+    asks: bool = False
+    """Whether it takes a QUESTION and answers it, also as `--json`; such a door writes nothing."""
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Run the mode; returns the process's exit code."""
@@ -158,6 +164,8 @@ class Door:
                 shard=shard,
                 shards=arguments.shards,
                 plan=self.plans and arguments.plan,
+                question=arguments.question if self.asks else "",
+                as_json=self.asks and arguments.json,
             )
             module, function = self.run.split(":")
             try:
@@ -197,6 +205,9 @@ class Door:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         parser.add_argument("config", metavar="CONFIG.yaml", help="the run's config")
+        if self.asks:
+            parser.add_argument("question", metavar="QUESTION", help="its id, or part of its text")
+            parser.add_argument("--json", action="store_true", help="answer for machines")
         parser.add_argument(
             "overrides",
             nargs="*",
@@ -207,7 +218,9 @@ class Door:
         parser.add_argument(
             "--force",
             action="store_true",
-            help="replace an artifact that is already there, once it is made anew",
+            help=argparse.SUPPRESS
+            if self.asks
+            else "replace an artifact that is already there, once it is made anew",
         )
         parser.add_argument(
             "--shards",

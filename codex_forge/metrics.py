@@ -68,6 +68,12 @@ def mean(values: Sequence[float]) -> float:
     return float(np.mean(np.asarray(values, dtype=np.float64)))
 
 
+NOT_GIVEN = "not given"
+"""The slice of what has no value."""
+
+
 def slice_value(value: Any) -> str:
     """A question field's value as the name of a slice (`true`, `hard`)."""
+    if value in (None, ""):
+        return NOT_GIVEN
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -4,6 +4,7 @@ python -m jobs                  the modes, a line each
 python -m jobs schema           a JSON schema that editors understand
 python -m jobs status STORE     what is on a store: whole, partial, being made by whom, last exit
 python -m jobs gc STORE         what nothing needs any more; --delete removes it
+python -m jobs bank CONFIG DIR  the questions, their answers and the corpus in BEIR's layout
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from codex_forge.storage import Store
 
 ORDER = ("pairs", "audit", "train", "embed", "evaluate", "compare")
+ASKING = ("why",)
 LAUNCHERS = ("torchrun",)
 
 
@@ -27,6 +29,10 @@ def listing() -> str:
     """The modes in the order of a run, with the first line of what each door says of itself."""
     lines = ["modes, in the order of a run:"]
     lines += [f"  python -m jobs.{mode:<9} CONFIG.yaml   {_first_line(mode)}" for mode in ORDER]
+    lines += ["", "a question about a run:"]
+    lines += [
+        f"  python -m jobs.{name:<9} CONFIG.yaml QUESTION   {_first_line(name)}" for name in ASKING
+    ]
     lines += ["", "several processes:"]
     lines += [f"  python -m jobs.{name:<9} ...           {_first_line(name)}" for name in LAUNCHERS]
     lines += [
@@ -34,6 +40,10 @@ def listing() -> str:
         "a store (a folder or s3://bucket/prefix):",
         "  python -m jobs status STORE            what is there, who is writing, the last exits",
         "  python -m jobs gc STORE                what nothing needs any more; --delete removes it",
+        "",
+        "for other tools:",
+        "  python -m jobs bank CONFIG.yaml FOLDER the questions, their answers and the corpus in",
+        "                                         BEIR's layout, which MTEB reads too",
         "",
         "`python -m jobs.<mode> --help` explains one; `python -m jobs schema` prints the",
         "JSON schema of the config.",
@@ -120,12 +130,39 @@ def _store_at(url: str) -> Store:
     return store
 
 
+def write_bank(arguments: list[str]) -> None:
+    """`python -m jobs bank CONFIG.yaml FOLDER`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs bank",
+        description="Write the question bank of a run in BEIR's layout: corpus.jsonl, "
+        "queries.jsonl and qrels/<part>.tsv. It is read from the pairs artifact.",
+    )
+    parser.add_argument("config", metavar="CONFIG.yaml", help="the run's config")
+    parser.add_argument("folder", metavar="FOLDER", help="an empty folder, or one to make")
+    parser.add_argument("--part", choices=("train", "dev", "test"), default="test")
+    parser.add_argument(
+        "overrides", nargs="*", default=(), metavar="section.key=value", help="config keys"
+    )
+    given = parser.parse_intermixed_args(arguments)
+    from codex_forge.config import load_config
+    from codex_forge.evaluate.export import export
+    from codex_forge.job import Job, scratch_folder
+    from codex_forge.storage import Store
+
+    config = load_config(given.config, given.overrides)
+    with scratch_folder("bank") as scratch:
+        job = Job("bank", config, Store(config.store), scratch)
+        counts = export(job, Path(given.folder), given.part)
+    told = ", ".join(f"{count} {name}" for name, count in counts.items())
+    print(f"wrote {given.folder}: {told}")
+
+
 def show_schema(_: list[str]) -> None:
     """`python -m jobs schema`."""
     print(schema())
 
 
-COMMANDS = {"status": show_status, "gc": tidy, "schema": show_schema}
+COMMANDS = {"status": show_status, "gc": tidy, "bank": write_bank, "schema": show_schema}
 
 
 def main(arguments: list[str]) -> int:

@@ -180,6 +180,23 @@ def test_other_sides_are_named_with_the_place_of_the_fold(
     assert capsys.readouterr().err.count("hold {fold}") == 2
 
 
+def test_others_are_cross_fitted_too(
+    folds: Folds, knock: Knock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for fold in range(3):
+        given = {"pairs": folds.pairs(fold)}
+        folds.evaluate(f"small-fold{fold}-bm25", 1, 8 * fold, given)
+    assert knock("compare", folds.config, THREE, 'compare.others=["bm25"]') == EXIT_DONE
+    systems = folds.report()["systems"]
+    names = ["small-base (3 folds)", "small-bm25 (3 folds)", "small (3 folds)"]
+    assert [system["name"] for system in systems] == names
+    assert systems[1]["metrics"] == systems[2]["metrics"]
+    assert systems[1]["candidate_over"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    arguments = (THREE, 'compare.others=["bm25","small-bm25"]')
+    assert knock("compare", folds.config, *arguments) == EXIT_CHANGE_SOMETHING
+    assert "compare.others 'small-bm25' must hold {fold}" in capsys.readouterr().err
+
+
 # The number on all questions.
 
 

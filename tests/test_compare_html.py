@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
-import random
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -15,214 +15,21 @@ import pytest
 
 from codex_forge.compare.html import render
 from tests import browser
+from tests.made_report import (
+    HOSTILE,
+    ROWS,
+    make_rows,
+    metric,
+    pairs_alone,
+    part,
+    sample,
+    systems,
+    whole,
+)
 
 needs_browser = pytest.mark.skipif(
     bool(browser.missing()), reason=f"no browser: {browser.missing()}"
 )
-
-HOSTILE = "</script><img src=x onerror=\"document.title='owned'\"> & 'quoted' {{ 7 * 7 }} <!--"
-RIGHT_TO_LEFT = "מי כתב את הספר \u202eהראשון\u202c على الطاولة؟"
-CATEGORIES = ["people", "places", "events", "texts", ""]
-DIFFICULTIES = ["easy", "medium", "hard", ""]
-EDGES = [0, 1, 2, 3, 4, 5]
-
-
-def _rows(count: int) -> list[dict[str, Any]]:
-    dice = random.Random(7)
-    rows = []
-    for i in range(count):
-        topics = dice.choice([2, 3, 4, 5])
-        before = 5 * dice.randint(0, topics) / topics
-        after = 5 * min(topics, dice.randint(0, topics) + (dice.random() < 0.6)) / topics
-        text = f"Who kept the lighthouse of Port {i} after the flood, and what was it called then?"
-        if i == 3:
-            text = HOSTILE
-        elif i == 4:
-            text = RIGHT_TO_LEFT
-        elif i == 5:
-            text = "w" * 400
-        rows.append(
-            {
-                "query_id": f"q{i:04d}",
-                "question": text,
-                "category": HOSTILE if i == 3 else dice.choice(CATEGORIES),
-                "difficulty": dice.choice(DIFFICULTIES),
-                "baseline": before,
-                "candidate": before if i == 6 else after,
-                "difference": 0.0 if i == 6 else after - before,
-            }
-        )
-    return rows
-
-
-def _metric(baseline: float, candidate: float, spread: float, **other: Any) -> dict[str, Any]:
-    change = candidate - baseline
-    return {
-        "baseline": baseline,
-        "candidate": candidate,
-        "difference": change,
-        "ci_low": change - spread,
-        "ci_high": change + spread,
-        "p_value": 0.0001,
-        "win": 210,
-        "tie": 190,
-        "loss": 100,
-        "candidate_low": candidate - spread,
-        "candidate_high": candidate + spread,
-        "baseline_low": baseline - spread,
-        "baseline_high": baseline + spread,
-        **other,
-    }
-
-
-def _chunk(rank: int, text: str, covers: dict[str, str], *, relevant: bool) -> dict[str, Any]:
-    return {
-        "rank": rank,
-        "chunk_id": f"c{rank}",
-        "filename": f"harbour/keepers-{rank}.md",
-        "score": 0.91 - 0.04 * rank,
-        "text": text,
-        "covers": covers,
-        "relevant": relevant,
-    }
-
-
-def _case(row: dict[str, Any], before: float, after: float) -> dict[str, Any]:
-    story = (
-        "After the flood the light at the point was kept by Old Marrow, whom the harbour records "
-        "call Tobias Marrow. He trimmed it for eleven winters. " * 4
-    )
-    return {
-        **{key: row[key] for key in ("query_id", "question", "category", "difficulty")},
-        "baseline": before,
-        "candidate": after,
-        "topics": ["Tobias Marrow", "Gull Light", HOSTILE],
-        "covered_baseline": {"Gull Light": "the light at the point"},
-        "covered_candidate": {"Tobias Marrow": "Old Marrow", "Gull Light": "Gull Light"},
-        "top_baseline": [
-            _chunk(1, "Tide tables of the northern quay.\n" * 4, {}, relevant=False),
-            _chunk(2, HOSTILE, {"Gull Light": "the light at the point"}, relevant=False),
-            _chunk(3, RIGHT_TO_LEFT, {}, relevant=False),
-        ],
-        "top_candidate": [
-            _chunk(1, story, {"Tobias Marrow": "Old Marrow"}, relevant=True),
-            _chunk(2, "Gull Light was relit in spring.", {"Gull Light": ""}, relevant=True),
-            _chunk(3, "x" * 900, {}, relevant=False),
-        ],
-    }
-
-
-def _slice(questions: int, baseline: float, change: float, spread: float) -> dict[str, Any]:
-    return {
-        "questions": questions,
-        "baseline": baseline,
-        "candidate": baseline + change,
-        "difference": change,
-        "ci_low": change - spread,
-        "ci_high": change + spread,
-    }
-
-
-def sample(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """A report with everything in it, and hostile text wherever text comes from the corpus."""
-    metrics = {"rubric": _metric(2.54, 3.25, 0.14)}
-    for k, value in ((1, 0.31), (3, 0.48), (5, 0.57), (10, 0.68)):
-        metrics[f"precision@{k}"] = _metric(value / k, value / k + 0.02, 0.01)
-        metrics[f"recall@{k}"] = _metric(value, value + 0.011 * k, 0.03, p_value=0.0312)
-    metrics["mrr@10"] = _metric(0.42, 0.40, 0.012, p_value=0.004)
-    metrics["ndcg@10"] = _metric(0.45, 0.45, 0.02, p_value=1.0)
-    metrics["map"] = _metric(0.39, 0.44, 0.03)
-    return {
-        "verdict": "improved",
-        "tier": "usable",
-        "tiers": [
-            {"name": "minimal", "at_least": 2.0},
-            {"name": "good", "at_least": 2.5},
-            {"name": "usable", "at_least": 3.0},
-            {"name": "excellent", "at_least": 3.5},
-        ],
-        "tier_judged_at": 3.11,
-        "measure": "rubric",
-        "part": "test",
-        "folds": 0,
-        "all_questions": None,
-        "questions": len(rows),
-        "groups": 412,
-        "confidence": 0.95,
-        "resamples": 10000,
-        "smallest_detectable": 0.2,
-        "baseline": {
-            "name": "harbour-base",
-            "fingerprint": "ab" * 32,
-            "retriever": "dense",
-            "model": "intfloat/multilingual-e5-small",
-        },
-        "candidate": {
-            "name": "harbour",
-            "fingerprint": "cd" * 32,
-            "retriever": "dense",
-            "model": "harbour (trained from intfloat/multilingual-e5-small)",
-        },
-        "metrics": metrics,
-        "slices": {
-            "category": {
-                "people": _slice(140, 2.31, 0.91, 0.24),
-                "places": _slice(120, 2.72, 0.66, 0.25),
-                HOSTILE: _slice(1, 0.0, 5.0, 0.0),
-                "": _slice(90, 2.6, -0.4, 0.3),
-            },
-            "difficulty": {
-                "easy": _slice(120, 3.4, 0.1, 0.2),
-                "hard": _slice(200, 1.9, 0.9, 0.2),
-                "medium": _slice(180, 2.6, 0.6, 0.2),
-            },
-            "alias_in_index": {
-                "true": _slice(210, 2.2, 1.1, 0.2),
-                "false": _slice(290, 2.7, 0.4, 0.2),
-            },
-            "exposure": {
-                "trained_chunk": _slice(260, 2.5, 0.9, 0.2),
-                "unseen_chunk": _slice(240, 2.6, 0.5, 0.2),
-            },
-        },
-        "distribution": {
-            "edges": EDGES,
-            "baseline": [90, 110, 120, 100, 80],
-            "candidate": [40, 70, 110, 120, 160],
-        },
-        "latency_ms": {
-            "baseline": {"p50": 11.24, "p95": 15.9},
-            "candidate": {"p50": 11.31, "p95": 16.2},
-        },
-        "gained": [_case(rows[i], 0.0, 3.33) for i in (0, 3, 4, 5)],
-        "lost": [_case(rows[7], 3.33, 1.67)],
-        "recommendations": [
-            "Use this model for retrieval; keep a person in the loop for hard questions.",
-            f"Look at the category {HOSTILE} by hand.",
-        ],
-        "lineage": [
-            {
-                "kind": "model",
-                "name": "harbour",
-                "fingerprint": "ef" * 32,
-                "digest": "01" * 32,
-                "settings": {"train.epochs": 3, "train.loss": "mnrl", "model.lora": None},
-                "inputs": {"pairs": "pairs/harbour 0123456789ab"},
-            },
-            {
-                "kind": "evaluate",
-                "name": "harbour",
-                "fingerprint": "cd" * 32,
-                "digest": "02" * 32,
-                "settings": {"evaluate.k": [1, 3, 5, 10]},
-                "inputs": {"model": "model/harbour efefefefefef"},
-            },
-        ],
-        "versions": {"torch": "2.9.0", "sentence-transformers": "5.1.2"},
-    }
-
-
-ROWS = _rows(500)
 
 
 class Page(HTMLParser):
@@ -253,6 +60,10 @@ class Page(HTMLParser):
             self.blocks[self._inside] += data
         else:
             self.said += data
+
+    def ids(self, tag: str) -> list[str]:
+        """The ids of all elements of a kind that have one."""
+        return [attrs["id"] for found, attrs in self.elements if found == tag and "id" in attrs]
 
     @property
     def words(self) -> str:
@@ -285,7 +96,7 @@ def test_the_headline_says_what_happened_in_plain_words() -> None:
 def test_other_verdicts(verdict: str, change: float, claim: str) -> None:
     report = sample(ROWS)
     report["verdict"], report["tier"], report["tier_judged_at"] = verdict, "change strategy", 1.9
-    report["metrics"]["rubric"] = _metric(2.54, 2.54 + change, 0.14)
+    report["metrics"]["rubric"] = metric(2.54, 2.54 + change, 0.14)
     words = _open(report).words
     assert claim in words
     assert "The first tier, “minimal”, starts at 2.00" in words
@@ -302,7 +113,7 @@ def test_other_retrievers_are_not_called_fine_tuning() -> None:
 
 def test_a_group_of_a_few_questions_is_not_called_better() -> None:
     report = sample(ROWS)
-    report["slices"] = {"category": {"people": _slice(2, 1.0, 3.0, 0.5)}}
+    report["slices"] = {"category": {"people": part(2, 1.0, 3.0, 0.5)}}
     words = _open(report).words
     assert "+3.00 (2.50 to 3.50) too few questions to tell" in words
 
@@ -311,13 +122,122 @@ def test_nothing_to_show_is_no_error() -> None:
     report = sample(ROWS)
     report.update(gained=[], lost=[], slices={"difficulty": {}}, recommendations=[], lineage=[])
     report.update(versions={}, latency_ms={"baseline": {}, "candidate": {"p50": None}})
-    report["metrics"] = {"rubric": _metric(2.5, 2.5, 0.0, p_value=None)}
+    report["metrics"] = {"rubric": metric(2.5, 2.5, 0.0, p_value=None)}
     report["distribution"]["baseline"] = report["distribution"]["candidate"] = [0] * 5
-    words = _open(report, []).words
-    assert "No question gained." in words
-    assert "No question lost." in words
-    assert "no fields to group them by" in words
-    assert "nan" not in words.lower()
+    page = _open(report, [])
+    assert page.ids("section") == ["measures", "distribution", "made"]
+    assert "nan" not in page.words.lower()
+    report["gained"] = sample(ROWS)["gained"]
+    assert "No question lost." in _open(report).words
+
+
+# What is optional.
+
+BASIC = ["measures", "slices", "distribution", "changes", "questions", "speed", "advice", "made"]
+EVERYTHING = ["systems", "measures", "pairs", "levels", "must-pass", *BASIC[1:5], "power"]
+REPORTS = {"basic": sample(ROWS), "whole": whole(ROWS), "pairs alone": pairs_alone()}
+
+
+@pytest.mark.parametrize(
+    ("report", "sections"),
+    [
+        ("basic", BASIC),
+        ("whole", [*EVERYTHING, "advice", "made"]),
+        ("pairs alone", ["pairs", "levels", "advice", "made"]),
+    ],
+)
+def test_a_section_is_there_when_it_has_data(report: str, sections: list[str]) -> None:
+    page = _open(REPORTS[report], ROWS if report != "pairs alone" else [])
+    assert page.ids("section") == sections
+    links = [a["href"] for tag, a in page.elements if tag == "a" and a.get("class") != "skip"]
+    assert [link for link in links if link != "#levels"] == [
+        f"#{name}" for name in sections if name != "levels"
+    ]
+
+
+def test_the_systems_are_told_with_their_costs() -> None:
+    report = whole(ROWS)
+    words = _open(report).words
+    assert "harbour-bm25: rubric 2.31, interval 2.17 to 2.45" in words
+    assert "harbour-bm25other, bm25 2.312.17 to 2.45 0.3300.310 to 0.350" in words
+    assert "−0.23−0.35 to −0.11 0.002worse" in words
+    assert "harbour-bm2511.215.91 480859.6 KiB–" in words
+    assert "p (Holm)" in words
+    report["systems"] = [{**s, "latency_ms": None, "queries_per_second": None} for s in systems()]
+    words = _open(report).words
+    assert "One question, ms" not in words
+    assert "harbour-bm25859.6 KiB–" in words
+
+
+def test_what_must_be_found_and_was_not_comes_first() -> None:
+    words = _open(whole(ROWS)).words
+    assert "Answers that must be found1 of 2 ✗ some are missing" in words
+    table = words[words.index("Expects one of") :]
+    assert table.index("<img") < table.index("who kept the light?")
+    assert "who kept the light? harbour/keepers-1.md, harbour/lamps.md 5✗ rank 9✓ rank 1" in words
+
+
+def test_scored_pairs_are_told_with_both_traps() -> None:
+    words = _open(whole(ROWS)).words
+    assert "spearmanwhether cosines put the pairs in the order of their scores 0.612" in words
+    assert "Baseline: harbour-base ✗ fail same meaning, few words in common (41 pairs)" in words
+    assert "Candidate: harbour ✓ pass same meaning, few words in common (41 pairs)" in words
+    assert "from a cosine of 0.812 (baseline) and 0.544 (candidate) on" in words
+    assert "Level by other measures production" in words
+    assert "stretch ≥ 0.75✗ 0.687 ≥ 0.90✗ 0.864 no" in words
+
+
+def test_scored_pairs_alone_are_judged_by_their_measure() -> None:
+    page = _open(pairs_alone(), [])
+    assert "Fine-tuning helped: spearman 0.612 → 0.718, +0.106 (95 % interval" in page.words
+    assert "Both sides judged the same 812 pairs." in page.words
+    for word in ("Tier", "Question by question", "None", "interval – to –"):
+        assert word not in page.words
+
+
+def test_texts_that_are_cut_are_told() -> None:
+    report = whole(ROWS)
+    cut = "12 of 3 710 texts of the kind chunk, and 3 pairs lose what they expect."
+    assert f"The candidate reads 256 tokens of a text; longer are {cut}" in _open(report).words
+    report["audit"] = {"limit": 256, "lost": 0, "kinds": {"chunk": {"texts": 9, "truncated": 0}}}
+    assert "no text that was audited is longer." in _open(report).words
+
+
+def test_the_chance_to_find_a_difference_is_drawn_and_said() -> None:
+    report = whole(ROWS)
+    report["power"] = [{"difference": 0.1, "power": 0.29}, {"difference": 0.2, "power": 0.8}]
+    page = _open(report)
+    assert "0.10: 29 %, 0.20: 80 %" in page.words
+    assert "the smallest that is found in 4 of 5 cases, 0.20." in page.words
+    dashed = next(attrs for _, attrs in page.elements if attrs.get("class") == "mark-line")
+    dots = [attrs for tag, attrs in page.elements if tag == "circle" and attrs.get("r") == "4"]
+    assert dots[-1]["cx"] == dashed["x1"]
+
+
+def test_an_example_shows_rank_changes_and_what_taught_it() -> None:
+    report = whole(ROWS)
+    case = report["gained"][0]
+    moved = case["top_baseline"][0]
+    case["top_candidate"][2] = {**moved, "rank": 3}
+    words = _open(report).words
+    assert "1. harbour/keepers-1.md score 0.870 down 2" in words
+    assert "2. harbour/keepers-2.md score 0.830 gone" in words
+    assert "1. harbour/keepers-1.md score 0.870 new ✓ relevant" in words
+    assert "The training pairs nearest to it" in words
+    assert "tell me about Old Marrow 1 from entity its answer is a chunk that rose" in words
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_headings_and_tables_make_sense_without_eyes(report: str) -> None:
+    page = _open(REPORTS[report], ROWS if report != "pairs alone" else [])
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert all(below <= above + 1 for above, below in itertools.pairwise(levels))
+    tags = [tag for tag, _ in page.elements]
+    assert tags.count("caption") == tags.count("table")
+    assert all("scope" in attrs for tag, attrs in page.elements if tag == "th")
+    drawn = [attrs for tag, attrs in page.elements if tag == "svg"]
+    assert tags.count("title") - 1 == len([a for a in drawn if a.get("role") == "img"])
 
 
 def test_a_missing_key_is_an_error_not_a_gap() -> None:
@@ -330,7 +250,7 @@ def test_a_missing_key_is_an_error_not_a_gap() -> None:
 
 
 def test_hostile_text_stays_text() -> None:
-    page = _open(sample(ROWS))
+    page = _open(whole(ROWS))
     tags = [tag for tag, _ in page.elements]
     assert "img" not in tags
     assert tags.count("script") == 2
@@ -354,11 +274,11 @@ def test_numbers_that_json_has_no_word_for_and_broken_text() -> None:
 
 
 def test_the_same_input_gives_the_same_page() -> None:
-    assert render(sample(ROWS), ROWS) == render(sample(ROWS), ROWS)
+    assert render(whole(ROWS), ROWS) == render(whole(ROWS), ROWS)
 
 
 def test_nothing_points_outside() -> None:
-    page = _open(sample(ROWS))
+    page = _open(whole(ROWS))
     for tag, attrs in page.elements:
         for name in ("src", "href", "action", "srcset", "poster"):
             assert attrs.get(name, "#").startswith(("#", "data:")), (tag, attrs)
@@ -382,7 +302,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render(sample(ROWS), ROWS), encoding="utf-8")
+    path.write_text(render(whole(ROWS), ROWS), encoding="utf-8")
     return path.as_uri()
 
 
@@ -407,7 +327,7 @@ def _status(driver: Any) -> str:
 
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("width", [1280, 390, 320])
 def test_the_page_is_whole(driver: Any, address: str, width: int, scheme: str) -> None:
     browser.screen(driver, width, 800, scheme)
     driver.get(address)
@@ -422,6 +342,36 @@ def test_the_page_is_whole(driver: Any, address: str, width: int, scheme: str) -
     assert wide <= given <= width
     back = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", back)[:3])) < 200) is (scheme == "dark")
+
+
+@needs_browser
+def test_a_page_without_questions_is_whole(driver: Any, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.html"
+    path.write_text(render(pairs_alone(), []), encoding="utf-8")
+    browser.screen(driver, 390, 800)
+    driver.get(path.as_uri())
+    assert browser.problems(driver) == []
+    assert driver.title == "Fine-tuning helped: spearman +0.106"
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= 390
+    driver.execute_script("dispatchEvent(new Event('beforeprint'))")
+    closed = "return document.querySelectorAll('details:not([open])').length"
+    assert driver.execute_script(closed) == 0
+
+
+@needs_browser
+def test_the_keyboard_reaches_everything(driver: Any, address: str) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    browser.screen(driver, 1280, 800)
+    driver.get(address)
+    driver.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
+    assert driver.switch_to.active_element.get_attribute("class") == "skip"
+    wide = "return [...document.querySelectorAll('.scroll')].every((e) => e.tabIndex === 0)"
+    assert driver.execute_script(wide)
+    summary = driver.find_element(By.CSS_SELECTOR, ".case summary")
+    summary.send_keys(Keys.ENTER)
+    assert driver.execute_script("return arguments[0].parentElement.open", summary)
 
 
 @needs_browser
@@ -515,7 +465,7 @@ def test_on_paper_details_are_open_and_controls_are_gone(driver: Any, address: s
 
 @needs_browser
 def test_ten_thousand_questions_stay_quick(driver: Any, tmp_path: Path) -> None:
-    rows = _rows(10_000)
+    rows = make_rows(10_000)
     path = tmp_path / "large.html"
     path.write_text(render(sample(rows), rows), encoding="utf-8")
     browser.screen(driver, 1280, 800)

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from codex_forge.artifact import Draft, Input, Recipe, begin, open_artifact
-from codex_forge.compare.advice import BELOW_ALL_TIERS, NOT_JUDGED, recommendations
-from codex_forge.compare.report import tier_of
-from codex_forge.compare.run import check_gate
-from codex_forge.compare.words import headline, markdown
+from codex_forge.compare.advice import recommendations
+from codex_forge.compare.gate import check_gate
+from codex_forge.compare.markdown import markdown
+from codex_forge.compare.tiers import BELOW_ALL_TIERS, TOO_FEW, tier_of
+from codex_forge.compare.words import headline
 from codex_forge.config.sections import CompareConfig, EvaluateConfig, GateConfig, Tier
 from codex_forge.errors import (
     EXIT_CHANGE_SOMETHING,
@@ -60,6 +61,7 @@ def _report(**changes: Any) -> Tree:
         "ci_low": 1.2,
         "ci_high": 1.6,
         "p_value": 0.0001,
+        "p_holm": 0.0003,
         "win": 30,
         "tie": 20,
         "loss": 10,
@@ -81,10 +83,20 @@ def _report(**changes: Any) -> Tree:
         "part": "test",
         "folds": 0,
         "all_questions": None,
-        "baseline": {"name": "small-base"},
-        "candidate": {"name": "small"},
+        "measure": "rubric",
+        "measure_tier": None,
+        "baseline": {"name": "small-base", "retriever": "dense"},
+        "candidate": {"name": "small", "retriever": "dense"},
         "metrics": {"rubric": numbers},
         "slices": {},
+        "systems": [],
+        "pairs": None,
+        "audit": None,
+        "must_pass": {"baseline": [], "candidate": []},
+        "latency_ms": {
+            "baseline": {"p50": 10.0, "p95": 20.0, "queries": 9},
+            "candidate": {"p50": 15.0, "p95": 99.0, "queries": 9},
+        },
     }
     for path, value in changes.items():
         *sections, last = path.split("__")
@@ -159,7 +171,7 @@ def test_the_headline_and_the_markdown_tell_the_numbers() -> None:
     written = markdown(told).splitlines()
     assert written[0] == "# small against small-base"
     assert "**improved**, tier **usable** (judged at 3.20), 60 test questions" in written[2]
-    row = "| rubric | 2.000 | 3.400 | +1.400 | +1.200 to +1.600 | 0.0001 | 30 / 20 / 10 |"
+    row = "| rubric | 2.000 | 3.400 | +1.400 | +1.200 to +1.600 | 0.0001 | 0.0003 | 30 / 20 / 10 |"
     assert row in written
     assert "| category = herbs | 20 | 3.00 | 2.50 | -0.50 | -0.90 to -0.10 |" in written
     assert "- Do this." in written
@@ -374,13 +386,13 @@ def test_slices_and_retriever_may_differ(bench: Bench, knock: Knock) -> None:
 
 
 def test_a_bank_that_cannot_tell_says_so() -> None:
-    few = " ".join(recommendations(_report(groups=3, tier=NOT_JUDGED)))
+    few = " ".join(recommendations(_report(groups=3, tier=TOO_FEW)))
     assert "3 groups of questions are too few to judge" in few
     full = " ".join(recommendations(_report(at_ceiling=40)))
     assert "40 of 60 questions score 5 on both sides" in full
     nothing = _report(verdict="unchanged", smallest_detectable=None)
-    assert "no question changed" in " ".join(recommendations(nothing))
+    assert "none of the questions changed" in " ".join(recommendations(nothing))
     assert "smallest detectable difference unknown" in headline(nothing)
     gate = CompareConfig(gate=GateConfig(enforce=True))
     with pytest.raises(GateNotMet, match="too few questions is below"):
-        check_gate(_report(tier=NOT_JUDGED), gate, "here")
+        check_gate(_report(tier=TOO_FEW), gate, "here")

@@ -323,6 +323,13 @@ def test_an_override_wins_and_leaves_its_neighbours() -> None:
 @pytest.mark.parametrize(
     "override, words",
     [
+        ("train.max_steps=0", "must be 1 or more, or -1 for all steps of the epochs"),
+        ("embed.served.name=bm25", "ends like the names of other artifacts"),
+        ("embed.variant=x-hybrid", "ends like the names of other artifacts"),
+        ("compare.candidate=../up", "'../up' cannot be the name of an artifact"),
+        ("compare={baseline: a, candidate: a}", "baseline and candidate are the same"),
+        ("compare.tiers=[{name: not judged, at_least: 2}]", "tiers need names of their own"),
+        ("embed.precision=int8", "openvino"),
         ("train.learning_rat=1", "unknown key train.learning_rat; did you mean train.learning_r"),
         ("lerning=1", "unknown key lerning"),
         ("train", "cannot read the override 'train'; write section.key=value"),
@@ -388,6 +395,15 @@ def test_the_config_is_frozen() -> None:
         ([], ("abc", "abc", "abc-base", "abc", "abc")),
         (["embed.model=base"], ("abc-base", "abc-base", "abc-base", "abc", "abc")),
         (["evaluate.retriever=bm25"], ("abc", "abc-bm25", "abc-base", "abc", "abc")),
+        (["evaluate.retriever=hybrid"], ("abc", "abc-hybrid", "abc-base", "abc", "abc")),
+        (
+            ["evaluate.retriever=chroma", "embed.model=base", "evaluate.part=dev"],
+            ("abc-base", "abc-base-chroma-dev", "abc-base", "abc", "abc"),
+        ),
+        (
+            ["embed={model: served, served: {url: 'http://x', model: y, name: z}}"],
+            ("abc-z", "abc-z", "abc-base", "abc", "abc"),
+        ),
         (["evaluate.part=dev"], ("abc", "abc-dev", "abc-base", "abc", "abc")),
         (["compare.baseline=old"], ("abc", "abc", "old", "abc", "abc-vs-old")),
         (["compare.candidate=new"], ("abc", "abc", "abc-base", "new", "new-vs-abc-base")),
@@ -425,7 +441,7 @@ def test_every_key_is_listed_and_described() -> None:
     [
         ("train.learning_rate", "float"),
         ("train.max_pairs", "int | none"),
-        ("embed.model", "trained | base"),
+        ("embed.model", "trained | base | served"),
         ("corpus.chunks", "list of str"),
         ("evaluate.k", "list of int"),
         ("train.require_audit", "bool"),

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from codex_forge import chroma
-from codex_forge.config.sections import CorpusConfig
-from codex_forge.corpus import Corpus, CorpusFiles, chunk_id_of, find_files, read_corpus
+from codex_forge import chroma, embeddings
+from codex_forge.artifact import Artifact, Draft, Input, Recipe, begin, open_artifact
+from codex_forge.config.sections import ChromaConfig, CorpusConfig, EmbedConfig
+from codex_forge.corpus import Chunks, Corpus, CorpusFiles, chunk_id_of, find_files, read_corpus
 from codex_forge.embeddings import EmbeddingsWriter
 from codex_forge.errors import ConfigError, InputError
 from codex_forge.storage import Store
@@ -234,6 +234,18 @@ def test_the_encoding_is_part_of_what_was_read(tmp_path: Path) -> None:
 # --- scripts and signs ----------------------------------------------------------------------------
 
 
+def stored(folder: Path, chunks: Chunks) -> Artifact:
+    """An embed artifact of the chunks, each with a vector of its own."""
+    recipe = Recipe("embed", "odd", {}, {"model": Input("model", "m", "m", "m")})
+    draft = begin(Store(str(folder / "store")), recipe, folder, force=False)
+    assert isinstance(draft, Draft)
+    vectors = np.eye(len(chunks), dtype=np.float32)
+    with EmbeddingsWriter(draft.path("part.parquet"), len(chunks)) as writer:
+        writer.write(chunks, vectors)
+    draft.commit({"chunks": len(chunks)}, {})
+    return open_artifact(Store(str(folder / "store")), "embed", "odd", folder)
+
+
 def test_texts_of_any_script_arrive_and_go_on_unchanged(tmp_path: Path) -> None:
     """From JSON through the table to Parquet and ChromaDB."""
     nested = {"a": [1, {"b": None}], "c": {"d": {}}}
@@ -253,14 +265,11 @@ def test_texts_of_any_script_arrive_and_go_on_unchanged(tmp_path: Path) -> None:
     assert [c.mentions for c in found] == [(t,) for t in ODD.values()]
     assert all(c.metadata == {"note": c.text[:50], "deep": nested} for c in found)
 
-    vectors = np.eye(len(found), dtype=np.float32)
-    with EmbeddingsWriter(tmp_path / "part.parquet", len(found)) as writer:
-        writer.write(found, vectors)
-    with pq.ParquetFile(tmp_path / "part.parquet") as file:
-        batches = list(file.iter_batches())
-    assert [t for b in batches for t in b.column("text").to_pylist()] == list(ODD.values())
-    mirror = chroma.Mirror("odd", "embeddings", "model", len(found))
-    chroma.sync(str(tmp_path / "chroma"), mirror, batches, 3)
+    odd = stored(tmp_path, found)
+    texts = [t for batch in embeddings.batches(odd) for t in batch.column("text").to_pylist()]
+    assert texts == list(ODD.values())
+    place = ChromaConfig(path=str(tmp_path / "chroma"), batch_size=3)
+    chroma.keep_collection(EmbedConfig(chroma=place), odd)
     kept = chroma.open_collection(str(tmp_path / "chroma"), "odd").get()
     rows = zip(kept["ids"], kept["documents"], kept["metadatas"], strict=True)
     assert {(i, text, fields["note"]) for i, text, fields in rows} == {

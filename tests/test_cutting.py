@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from codex_forge.train.cutting import cut
+from codex_forge.model.cutting import cut
 
 
 def _falling(lengths: list[int]) -> NDArray[np.int32]:

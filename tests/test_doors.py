@@ -20,10 +20,10 @@ from codex_forge.config import RunConfig, keys_of
 from codex_forge.errors import EXIT_CHANGE_SOMETHING, EXIT_CODES, EXIT_DONE
 from codex_forge.job import Door
 from codex_forge.storage import Store
-from jobs.__main__ import LAUNCHERS, ORDER
+from jobs.__main__ import ASKING, LAUNCHERS, ORDER
 from tests.conftest import ROOT, Corpus, Knock, run_module
 
-FILES = sorted({p.stem for p in (ROOT / "jobs").glob("[!_]*.py")} - set(LAUNCHERS))
+FILES = sorted({p.stem for p in (ROOT / "jobs").glob("[!_]*.py")} - {*LAUNCHERS, *ASKING})
 
 # What each mode says when the artifact (for `pairs`: the file) that it reads is not there.
 MISSING = {
@@ -32,8 +32,8 @@ MISSING = {
     "train": "there is no pairs artifact 'small'; run python -m jobs.pairs",
     "embed": "there is no train artifact 'small'; run python -m jobs.train",
     "evaluate": "there is no pairs artifact 'small'; run python -m jobs.pairs",
-    "compare": "there is no evaluate artifact 'small-base'; "
-    "run jobs.embed and then jobs.evaluate with embed.model=base",
+    "compare": "there is no evaluate artifact 'small-base', 'small'; for small-base run jobs.embed "
+    "and then jobs.evaluate with embed.model=base; for small run jobs.evaluate",
 }
 
 

@@ -237,10 +237,10 @@ def test_modules_that_are_not_the_librarys_are_refused(folder: Path) -> None:
 
 def test_trusted_code_runs_and_gives_the_same_vectors(folder: Path, tmp_path: Path) -> None:
     plain = ModelConfig(base=str(folder), device="cpu")
-    expected = Encoder(load_base(folder, plain), 8).encode_query(["w1 w2 w3"])
+    expected = Encoder(load_base(folder, plain)).encode_query(["w1 w2 w3"])
     code_of_its_own(folder, tmp_path / "ran")
     trusting = plain.model_copy(update={"trust_remote_code": True})
-    found = Encoder(load_base(locate(trusting).folder, trusting), 8).encode_query(["w1 w2 w3"])
+    found = Encoder(load_base(locate(trusting).folder, trusting)).encode_query(["w1 w2 w3"])
     assert (tmp_path / "ran").exists()
     assert np.array_equal(found, expected)
 
@@ -321,7 +321,7 @@ def test_prompts_of_the_model_are_used_whatever_it_calls_them(folder: Path, name
     assert prompts(folder)["document"] == "w2 "
     model = load_base(folder, ModelConfig(base=str(folder), device="cpu"))
     assert (model.prompts["query"], model.prompts["document"]) == ("w1 ", "w2 ")
-    encoder = Encoder(model, 8)
+    encoder = Encoder(model)
     as_they_are = model.encode(["w1 w7", "w2 w7"], normalize_embeddings=True)
     assert np.allclose(encoder.encode_query(["w7"]), as_they_are[:1], atol=1e-6)
     assert np.allclose(encoder.encode_document(["w7"]), as_they_are[1:], atol=1e-6)

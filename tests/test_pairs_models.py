@@ -67,7 +67,7 @@ def nearest(diseases: Corpus, embedded: Path, folder: Path) -> Artifact:
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
     config = ModelConfig(base=MINILM, device="cpu")
-    return Encoder(load_base(locate(config).folder, config), 64)
+    return Encoder(load_base(locate(config).folder, config))
 
 
 @pytest.fixture(scope="module")
@@ -143,18 +143,18 @@ def test_vectors_of_another_corpus_or_model_are_refused(
     (other / "note.txt").write_text("another model")
     assert knock("pairs", embedded, f"model.base={other}", *name) == EXIT_CHANGE_SOMETHING
     said = capsys.readouterr().err
-    assert "was made with another model" in said
+    assert "was made by another model than is there now" in said
     assert "embed.model=base --force" in said
 
 
-def test_another_prompt_for_queries_is_another_recipe(
+def test_another_prompt_for_queries_is_refused(
     embedded: Path, nearest: Artifact, knock: Knock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert nearest.manifest.settings["model"] == {"query_prompt": "", "max_seq_length": None}
     assert knock("pairs", embedded) == 0
     assert "already done" in capsys.readouterr().err
     assert knock("pairs", embedded, "model.query_prompt=ask") == EXIT_CHANGE_SOMETHING
-    assert "model.query_prompt was '', now 'ask'" in capsys.readouterr().err
+    assert "model.query_prompt='', which is 'ask' now" in capsys.readouterr().err
 
 
 def test_ready_made_data_alone_has_no_vectors(

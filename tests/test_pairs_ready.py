@@ -414,7 +414,6 @@ def test_scored_pairs_alone_say_what_they_cannot_do(
     done("audit", config, store)
     for mode, said in (
         ("embed", "scored pairs alone make no corpus"),
-        ("evaluate", "scored pairs alone make no corpus"),
         ("train", "scored or labelled pairs only"),
     ):
         capsys.readouterr()
@@ -424,6 +423,8 @@ def test_scored_pairs_alone_say_what_they_cannot_do(
         assert code == EXIT_CHANGE_SOMETHING, told
         assert said in told
         assert "corpus.chunks" in told or "pairs.data" in told
+    assert knock("evaluate", config, store, "evaluate.retriever=bm25") == EXIT_CHANGE_SOMETHING
+    assert "evaluate.retriever" in capsys.readouterr().err
 
 
 def test_an_edited_record_gives_other_chunks_and_is_refused(

@@ -2,90 +2,20 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codex_forge.search import Bm25, ExactDense, tie_order, top, words
-
-TEXTS = {
-    "c1": "The lighthouse of Port Stone burns oil.",
-    "c2": "Oil, oil and more oil: the port lives by it.",
-    "c3": "A shepherd counts sheep on the hill.",
-    "c4": "The hill over the port has a lighthouse, and the lighthouse has a keeper.",
-    "c5": "Nothing but grass.",
-    "c6": "...",
-}
-
-
-def _bm25(texts: list[str], query: str, k1: float = 1.5, b: float = 0.75) -> list[float]:
-    """The formula as Lucene writes it, a term and a text at a time."""
-    bags = [words(text) for text in texts]
-    average = sum(map(len, bags)) / len(bags)
-    scores = [0.0] * len(bags)
-    for term in words(query):
-        holders = sum(term in bag for bag in bags)
-        rarity = math.log(1 + (len(bags) - holders + 0.5) / (holders + 0.5))
-        for i, bag in enumerate(bags):
-            count = bag.count(term)
-            scores[i] += rarity * count / (k1 * (1 - b + b * len(bag) / average) + count)
-    return scores
+from codex_forge import search
+from codex_forge.search import ExactDense, Floats, Mask, Numbers, nearest, tie_order, top, words
 
 
 def _best_first(ids: list[str], scores: list[float]) -> list[tuple[str, float]]:
     by_id = sorted(zip(ids, scores, strict=True), reverse=True)
     return sorted(by_id, key=lambda found: -found[1])
-
-
-@pytest.mark.parametrize(
-    "query",
-    ["lighthouse", "oil port", "the hill", "THE Lighthouse?", "oil oil sheep", "keeper of sheep"],
-)
-def test_bm25_gives_what_the_formula_gives(query: str) -> None:
-    ids, texts = list(TEXTS), list(TEXTS.values())
-    expected = [(i, s) for i, s in _best_first(ids, _bm25(texts, query)) if s > 0]
-    found = Bm25(ids, texts).search(query, 10)
-    assert [i for i, _ in found] == [i for i, _ in expected]
-    assert [s for _, s in found] == pytest.approx([s for _, s in expected], rel=1e-5)
-
-
-@given(
-    st.lists(st.lists(st.sampled_from("abcdef"), max_size=6), min_size=1, max_size=8),
-    st.lists(st.sampled_from("abcdxy"), max_size=4),
-)
-def test_bm25_scores_any_text_as_the_formula_does(texts: list[list[str]], query: list[str]) -> None:
-    joined, asked = [" ".join(text) for text in texts], " ".join(query)
-    ids = [f"c{i}" for i in range(len(joined))]
-    index = Bm25(ids, joined)
-    expected = dict(zip(ids, _bm25(joined, asked) if any(texts) else [0.0] * len(ids), strict=True))
-    assert dict(zip(index.chunk_ids, index.scores(asked), strict=True)) == pytest.approx(
-        expected, rel=1e-4, abs=1e-6
-    )
-
-
-@pytest.mark.parametrize("query", ["zebra", "", "...", "port-o-let's zebra"])
-def test_a_query_without_a_shared_word_finds_nothing(query: str) -> None:
-    index = Bm25(["c3", "c5"], [TEXTS["c3"], TEXTS["c5"]])
-    assert index.search(query, 10) == []
-    assert index.positions(query, 10) == []
-
-
-def test_a_corpus_without_words_finds_nothing() -> None:
-    assert Bm25(["a", "b"], ["!!!", "?"]).search("anything", 3) == []
-
-
-def test_bm25_leaves_out_what_the_mask_forbids_and_breaks_ties_by_descending_id() -> None:
-    ids, texts = ["b", "d", "a", "c"], ["oil", "oil", "oil", "water"]
-    index = Bm25(ids, texts)
-    assert index.chunk_ids == ["d", "c", "b", "a"]
-    assert [i for i, _ in index.search("oil", 10)] == ["d", "b", "a"]
-    assert [i for i, _ in index.search("oil", 2)] == ["d", "b"]
-    assert [ids[p] for p in index.positions("oil", 10)] == ["d", "b", "a"]
-    allowed = np.array([i != "d" for i in index.chunk_ids])
-    assert [i for i, _ in index.search("oil", 10, allowed)] == ["b", "a"]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +57,54 @@ def test_dense_search_is_a_full_sort_with_ties_by_descending_id(k: int) -> None:
 def test_nothing_allowed_finds_nothing() -> None:
     ids, vectors, queries = _dense(10, 4, seed=1)
     assert ExactDense(ids, vectors).search(queries[0], 5, np.zeros(10, dtype=bool)) == []
+
+
+@pytest.fixture(params=["as it is", "with tiny blocks"])
+def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param != "as it is":
+        monkeypatch.setattr(search, "_ROWS", 7)
+        monkeypatch.setattr(search, "_QUERIES", 3)
+
+
+def _cut(ids: Numbers, vectors: Floats, sizes: list[int]) -> Iterator[tuple[Numbers, Floats]]:
+    start = 0
+    for size in [*sizes, len(ids)]:
+        yield ids[start : start + size], vectors[start : start + size]
+        start += size
+
+
+@pytest.mark.usefixtures("_blocks")
+@pytest.mark.parametrize("k", [1, 7, 50, 300, 1000])
+def test_search_in_blocks_is_a_full_sort_with_ties_by_descending_id(k: int) -> None:
+    names, vectors, queries = _dense(300, 4, seed=k)
+    ids = np.array([int(name, 16) for name in names], dtype=np.uint64)
+    limits = np.array([np.inf, 150, 9, 0, -1, np.inf, 299, 1])
+
+    def is_late(some: Numbers, asked: slice) -> Mask:
+        late: Mask = some[None, :] > limits[asked, None]
+        return late
+
+    blocks = list(_cut(ids, vectors, [1, 0, 3, 64, 5]))
+    free, within = nearest(blocks, queries, k), nearest(blocks, queries, k, is_late)
+    for i, query in enumerate(queries):
+        scores = [float(vector @ query) for vector in vectors]
+        expected = [(int(name, 16), score) for name, score in _best_first(names, scores)]
+        assert free[i] == expected[:k]
+        assert within[i] == [each for each in expected if each[0] <= limits[i]][:k]
+
+
+def test_chunks_that_all_tie_are_found_by_their_ids_alone() -> None:
+    ids = np.random.default_rng(3).permutation(50_000).astype(np.uint64)
+    vectors = np.ones((50_000, 2), dtype=np.float32)
+    (found,) = nearest(_cut(ids, vectors, [9_000, 20_000]), vectors[:1], 5)
+    assert found == [(49_999 - i, 2.0) for i in range(5)]
+
+
+def test_no_chunks_and_no_queries_find_nothing() -> None:
+    none = np.zeros((0, 3), dtype=np.float32)
+    ids = np.arange(2, dtype=np.uint64)
+    assert nearest([], np.ones((2, 3), dtype=np.float32), 4) == [[], []]
+    assert nearest([(ids, np.ones((2, 3), dtype=np.float32))], none, 4) == []
 
 
 @given(st.data(), st.integers(1, 12))

@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from codex_forge.compare.significance import Interval, Paired, Resampler, verdict
+from benchmarks.calibration import Shape, Share, simulate
+from codex_forge.compare.holm import holm
+from codex_forge.compare.intervals import Interval
+from codex_forge.compare.power import POWER, power_curve
+from codex_forge.compare.significance import Paired, Resampler, verdict
 
 Floats = NDArray[np.float64]
 
@@ -197,3 +201,66 @@ def test_the_smallest_detectable_gain_is_found_four_times_in_five() -> None:
     )
     reach = NormalDist().inv_cdf(0.999) * math.sqrt(0.8 * 0.2 / TRIALS)
     assert 0.8 - reach - 0.02 <= found / TRIALS <= 0.8 + reach + 0.02
+
+
+# Questions as the sample has them: discrete scores, groups of several questions.
+
+
+@pytest.mark.parametrize("groups", [30, 120])
+def test_simulated_comparisons_are_called_rightly(groups: int) -> None:
+    found = simulate(Shape.of_sample(), groups, 300, 500, seed=3)
+    assert found.improved.interval[0] <= 0.05
+    assert found.improved.had + found.worse.had >= 2, "the test could find nothing at all"
+    assert found.improved.had + found.worse.had <= 300 * 0.05 + 3 * math.sqrt(300 * 0.0475)
+    assert found.found.interval[1] >= 0.8
+
+
+def test_the_interval_of_a_share_is_that_of_clopper_and_pearson() -> None:
+    # The textbook's example: 5 of 20.
+    assert Share(5, 20).interval == pytest.approx((0.0866, 0.4910), abs=1e-4)
+    assert Share(0, 10).interval == pytest.approx((0.0, 1 - 0.025**0.1))
+    assert Share(10, 10).interval == pytest.approx((0.025**0.1, 1.0))
+
+
+# Several tests at once, and power.
+
+
+def test_holm_worked_out_by_hand() -> None:
+    # 4 x 0.01; 3 x 0.02 = 0.06; 2 x 0.025 is less, so 0.06 again; 1 x 0.5.
+    found = holm({"a": 0.02, "b": 0.5, "c": 0.01, "d": 0.025})
+    assert found == pytest.approx({"a": 0.06, "b": 0.5, "c": 0.04, "d": 0.06})
+    assert list(found) == ["a", "b", "c", "d"]
+    assert holm({"only": 0.04}) == {"only": 0.04}
+    assert holm({"a": 0.6, "b": 0.9}) == {"a": 1.0, "b": 1.0}
+    assert holm({}) == {}
+
+
+def test_many_true_nulls_give_few_false_alarms_together() -> None:
+    rng = np.random.default_rng(21)
+    drawn = rng.random((4000, 8))
+    alarms = sum(min(holm(dict(enumerate(row))).values()) <= 0.05 for row in drawn.tolist())
+    assert alarms <= 4000 * 0.05 + 3 * math.sqrt(4000 * 0.0475)
+    assert (drawn.min(axis=1) <= 0.05).mean() > 0.3
+
+
+def test_the_power_curve_goes_through_the_smallest_detectable_difference() -> None:
+    curve = power_curve(0.4, 50, 0.95)
+    assert [point["difference"] for point in curve] == sorted(p["difference"] for p in curve)
+    assert [point["power"] for point in curve] == sorted(p["power"] for p in curve)
+    at = {point["difference"]: point["power"] for point in curve}
+    assert at[0.4] == pytest.approx(POWER)
+    assert len(curve) >= 8
+    assert power_curve(0.0, 50, 0.95) == []
+
+
+def test_all_measures_at_once_are_what_each_is_alone() -> None:
+    rng = np.random.default_rng(22)
+    before, after = rng.normal(2, 1, (3, 40)), rng.normal(2.4, 1, (3, 40))
+    resampler = Resampler([f"g{i % 15}" for i in range(40)], 700, 0.95, 5)
+    together = resampler.compare_all(before, after)
+    for one, own, other in zip(together, before, after, strict=True):
+        alone = resampler.compare(own.tolist(), other.tolist())
+        assert one.p_value == alone.p_value
+        assert one.difference.low == pytest.approx(alone.difference.low)
+        assert one.candidate.high == pytest.approx(alone.candidate.high)
+        assert (one.win, one.tie, one.loss) == (alone.win, alone.tie, alone.loss)

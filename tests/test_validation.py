@@ -16,6 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from codex_forge.agreement import agreement
 from codex_forge.artifact import Artifact, Draft, Recipe, begin, open_artifact
 from codex_forge.config.train import ValidationConfig
 from codex_forge.corpus import chunk_id_of
@@ -23,7 +24,6 @@ from codex_forge.errors import ConfigError
 from codex_forge.jsonl import line_of, write_jsonl
 from codex_forge.records import Qrels
 from codex_forge.storage import Store
-from codex_forge.train.dev.agreement import agreement
 from codex_forge.train.dev.best import WEIGHTS, Best
 from codex_forge.train.dev.dev_log import log_measures, table
 from codex_forge.train.dev.dev_reading import read_dev_set
@@ -235,7 +235,7 @@ def test_the_measures_of_the_real_model_are_those_of_a_plain_search(
 
     dev = read(made(corpus, tmp_path, pairs={"split": SPLIT}))
     model = ModelConfig(base=MINILM, device="cpu")
-    encoder = Encoder(load_base(locate(model).folder, model), 16)
+    encoder = Encoder(load_base(locate(model).folder, model))
     roles = {"query": encoder.encode_query, "document": encoder.encode_document}
     found = measure(dev, lambda texts, role: roles[role](texts), scale=20, batch_size=8)
     ids, vectors = list(dev.chunks), encoder.encode_document(list(dev.chunks.values()))

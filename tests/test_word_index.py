@@ -16,8 +16,9 @@ import codex_forge.word_index.blocks as blocks_module
 import codex_forge.word_index.index as index_module
 from codex_forge import search
 from codex_forge.errors import Preempted
-from codex_forge.search import Bm25, words
+from codex_forge.search import words
 from codex_forge.word_index import WordIndex
+from tests.other_bm25 import Bm25
 
 TEXTS = [
     "The lighthouse of Port Stone burns oil.",

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from codex_forge.errors import EXIT_CODES
-from jobs.__main__ import LAUNCHERS, ORDER
+from jobs.__main__ import ASKING, LAUNCHERS, ORDER
 from tests.conftest import ROOT
 
 
@@ -21,6 +21,7 @@ def test_every_mode_has_its_doors() -> None:
         "__init__",
         "__main__",
         *LAUNCHERS,
+        *ASKING,
     }
     assert doors == set(ORDER)
     for mode in ORDER:

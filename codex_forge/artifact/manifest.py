@@ -98,7 +98,12 @@ class Manifest:
             tree = json.loads(data)
             tree["inputs"] = {role: Input(**given) for role, given in tree["inputs"].items()}
             tree["files"] = tuple(FileEntry(**entry) for entry in tree["files"])
-            return cls(**tree)
+            found = cls(**tree)
+            if not all(isinstance(count, int) for count in found.counts.values()):
+                raise ValueError("a count is not a number")
+            if not isinstance(found.settings, dict) or not isinstance(found.summary, dict):
+                raise ValueError("settings or summary are no mapping")
+            return found
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(
                 f"not a manifest that this version reads ({error})",

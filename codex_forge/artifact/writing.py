@@ -309,7 +309,9 @@ def _difference(other: Manifest, recipe: Recipe) -> str:
             parts.append(f"{key} was {theirs.get(key)!r}, now {ours.get(key)!r}")
     for role in sorted(other.inputs.keys() | recipe.inputs.keys()):
         before, now = other.inputs.get(role), recipe.inputs.get(role)
-        if (before and before.digest) != (now and now.digest):
+        if before is None or now is None:
+            parts.append(f"its input {role} is {'new' if now else 'no longer given'}")
+        elif before.digest != now.digest:
             parts.append(f"its input {role} has other content")
     if other.format != FORMAT:
         parts.append(f"its format is {other.format}, now {FORMAT}")

@@ -1,29 +1,30 @@
-"""The facts of a comparison, from its two sides: numbers, slices, examples."""
+"""The facts of a comparison, from its sides: verdict, tiers, numbers, slices, systems, examples."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from codex_forge.compare.advice import (
-    BELOW_ALL_TIERS,
-    LEAST_GROUPS,
-    MEASURE,
-    NOT_JUDGED,
-    recommendations,
-)
+from codex_forge.compare.advice import recommendations
+from codex_forge.compare.asked import MEASURE, Asked
+from codex_forge.compare.examples import Teach, examples, question_rows
+from codex_forge.compare.power import power_curve
+from codex_forge.compare.scored import ScoredPairs, scored_pairs
 from codex_forge.compare.sides import Row, Side
-from codex_forge.compare.significance import Paired, Resampler, verdict
-from codex_forge.config.sections import CompareConfig, Tier
-from codex_forge.metrics import RUBRIC_MAXIMUM, slice_value
+from codex_forge.compare.significance import judged, verdict
+from codex_forge.compare.systems import System, latency_of, table
+from codex_forge.compare.tiers import LEAST_GROUPS, NOT_JUDGED, TOO_FEW, measure_tier, tier_of
+from codex_forge.config.sections import CompareConfig
+from codex_forge.errors import InputError
 
-_TIMES = ("p50", "p95")
+
+def _teach_nothing(before: Row, after: Row) -> list[dict[str, Any]]:
+    del before, after
+    return []
 
 
 class Comparison:
-    """Two runs over the same questions."""
+    """Two runs over the same questions, over the same scored pairs, or both; and others beside."""
 
     def __init__(
         self,
@@ -31,98 +32,125 @@ class Comparison:
         candidate: Side,
         config: CompareConfig,
         seed: int,
+        *,
+        others: Sequence[Side] = (),
         everything: dict[str, Any] | None = None,
+        audit: dict[str, Any] | None = None,
+        teach: Teach = _teach_nothing,
     ) -> None:
-        """Read both; their questions are the same, in the same order.
+        """Read all sides.
 
-        `everything` holds the numbers on all questions, which are told and not judged.
+        Args:
+            baseline: what is to be beaten.
+            candidate: what is judged.
+            config: the section `compare`.
+            seed: of all resamples.
+            others: shown beside the two.
+            everything: the numbers on all questions, which are told and not judged.
+            audit: how many texts are cut.
+            teach: gives the train pairs behind a question.
         """
-        self._config, self._seed, self._everything = config, seed, everything
+        self._config, self._seed, self._others = config, seed, others
+        self._told = {"all_questions": everything, "audit": audit}
+        self._teach = teach
         self._sides = {"baseline": baseline, "candidate": candidate}
         self._reports = {name: side.reports() for name, side in self._sides.items()}
-        self._rows = {name: side.rows() for name, side in self._sides.items()}
-        self._pairs = list(zip(self._rows["baseline"], self._rows["candidate"], strict=True))
+        self._asked = Asked(baseline, candidate, config, seed)
+        beside = () if self._asked.pairs else others
+        self._scored = scored_pairs(baseline, candidate, beside, config, seed)
 
     def report(self) -> dict[str, Any]:
-        """Everything that `report.json` holds."""
-        resampler = self._resampler(self._pairs)
-        measures = self._pairs[0][0]["measures"]
-        found = {name: self._compare(resampler, self._pairs, name) for name in measures}
-        main = found[MEASURE]
+        """Everything that `report.json` holds, but for `lineage` and `versions`.
+
+        Raises:
+            InputError: the sides have neither questions nor scored pairs to be compared on.
+        """
+        pairs = self._scored.report() if self._scored else None
+        judgement = self._judgement()
         report: dict[str, Any] = {
-            "verdict": verdict(main, self._config.confidence),
-            "tier": tier_of(_round(main.candidate.low), self._config.tiers)
-            if resampler.groups >= LEAST_GROUPS
-            else NOT_JUDGED,
-            "tier_judged_at": _round(main.candidate.low),
+            **judgement,
             "tiers": [tier.model_dump() for tier in self._config.tiers],
-            "measure": MEASURE,
+            "measure_tier": measure_tier(
+                self._lows(judgement["metrics"], judgement["groups"], pairs),
+                self._config.measure_tiers,
+            ),
             "part": self._reports["candidate"][0]["part"],
             "folds": self._sides["candidate"].folds,
-            "questions": len(self._pairs),
-            "groups": resampler.groups,
+            "questions": len(self._asked.pairs),
             "confidence": self._config.confidence,
             "resamples": self._config.resamples,
-            "smallest_detectable": _round(main.smallest_detectable) or None,
             **{name: side.facts() for name, side in self._sides.items()},
-            "metrics": {name: _numbers(paired) for name, paired in found.items()},
-            "at_ceiling": sum(
-                b["measures"][MEASURE] >= RUBRIC_MAXIMUM
-                and a["measures"][MEASURE] >= RUBRIC_MAXIMUM
-                for b, a in self._pairs
-            ),
-            "slices": self._slices(),
-            "distribution": self._distribution(),
-            "latency_ms": {side: _latency(found) for side, found in self._reports.items()},
-            "all_questions": self._everything,
-            **self._examples(),
+            "at_ceiling": self._asked.at_ceiling(),
+            "distribution": self._asked.distribution(),
+            "pairs": pairs,
+            "must_pass": {name: _must_pass(found) for name, found in self._reports.items()},
+            "latency_ms": {name: latency_of(found) for name, found in self._reports.items()},
+            **self._told,
+            **examples(self._asked.pairs, self._config.shown, self._teach),
         }
         report["recommendations"] = recommendations(report)
         return report
 
     def rows(self) -> list[Row]:
-        """One flat row a question: what it is, both scores, the difference."""
+        """One flat row a question."""
+        return question_rows(self._asked.pairs, folds=bool(self._sides["candidate"].folds))
+
+    def pair_rows(self) -> list[Row]:
+        """One flat row a scored pair: what was said of it, and both cosines."""
+        if self._scored is None:
+            return []
+        keys = ("pair_id", "category", "phase", "score", "label")
+        before, after = self._scored.cosines[:2]
         return [
-            {
-                "query_id": before["query_id"],
-                **({"fold": before["fold"]} if self._sides["candidate"].folds else {}),
-                "question": before["question"],
-                "category": before["category"],
-                "difficulty": before["difficulty"],
-                "baseline": _round(before["measures"][MEASURE]),
-                "candidate": _round(after["measures"][MEASURE]),
-                "difference": _round(after["measures"][MEASURE] - before["measures"][MEASURE]),
-            }
-            for before, after in self._pairs
+            {**{key: row[key] for key in keys}, "baseline": float(b), "candidate": float(a)}
+            for row, b, a in zip(self._scored.rows, before, after, strict=True)
         ]
 
-    def _resampler(self, pairs: Sequence[tuple[Row, Row]]) -> Resampler:
-        groups = [before["group"] for before, _ in pairs]
-        return Resampler(groups, self._config.resamples, self._config.confidence, self._seed)
-
-    def _compare(self, resampler: Resampler, pairs: Sequence[tuple[Row, Row]], name: str) -> Paired:
-        return resampler.compare(
-            [before["measures"][name] for before, _ in pairs],
-            [after["measures"][name] for _, after in pairs],
+    def _judgement(self) -> dict[str, Any]:
+        if self._asked.pairs:
+            return self._judge_questions()
+        if self._scored:
+            return self._judge_pairs(self._scored)
+        sides = self._sides.values()
+        raise InputError(
+            "there are no questions, and no scored pairs that can be compared",
+            where=" and ".join(side.artifacts[0].url for side in sides),
+            do="give questions, or more scored pairs (these are not cross-fitted)",
         )
 
-    def _slices(self) -> dict[str, Any]:
-        """The rubric of both sides by the values of every field that was sliced, and by fold."""
-        found: dict[str, Any] = {}
-        for name, values in self._values().items():
-            found[name] = {}
-            for value in values:
-                pairs = [p for p in self._pairs if slice_value(p[0].get(name)) == value]
-                paired = self._compare(self._resampler(pairs), pairs, MEASURE)
-                numbers = _numbers(paired)
-                kept = ("baseline", "candidate", "difference", "ci_low", "ci_high")
-                found[name][value] = {
-                    "questions": len(pairs),
-                    **{key: numbers[key] for key in kept},
-                }
-        return found
+    def _judge_questions(self) -> dict[str, Any]:
+        main, groups = self._asked.found[MEASURE], self._asked.resampler.groups
+        low, confidence = _round(main.candidate.low), self._config.confidence
+        return {
+            "verdict": verdict(main, confidence),
+            "tier": tier_of(low, self._config.tiers) if groups >= LEAST_GROUPS else TOO_FEW,
+            "tier_judged_at": low,
+            "measure": MEASURE,
+            "groups": groups,
+            "smallest_detectable": _round(main.smallest_detectable) or None,
+            "power": power_curve(main.smallest_detectable, groups, confidence),
+            "metrics": self._asked.metrics(),
+            "slices": self._asked.slices(self._fields()),
+            "systems": table(self._asked.systems(self._others), confidence),
+        }
 
-    def _values(self) -> dict[str, list[str]]:
+    def _judge_pairs(self, scored: ScoredPairs) -> dict[str, Any]:
+        smallest, confidence = scored.smallest_detectable, self._config.confidence
+        difference = scored.difference(1, scored.main)
+        return {
+            "verdict": judged(difference, scored.candidate_p_value, confidence),
+            "tier": NOT_JUDGED,
+            "tier_judged_at": None,
+            "measure": scored.main,
+            "groups": 0,
+            "smallest_detectable": _round(smallest) or None,
+            "power": power_curve(smallest, scored.sample.groups, confidence),
+            "metrics": {},
+            "slices": {},
+            "systems": table(_systems_of(scored), confidence),
+        }
+
+    def _fields(self) -> dict[str, list[str]]:
         """The values of each sliced field; a fold may lack one that another has."""
         found: dict[str, dict[str, None]] = {}
         for report in self._reports["candidate"]:
@@ -132,81 +160,43 @@ class Comparison:
         folds = {"fold": [str(fold) for fold in range(sides.folds)]} if sides.folds else {}
         return {**{name: sorted(values) for name, values in found.items()}, **folds}
 
-    def _distribution(self) -> dict[str, Any]:
-        edges = [0, 1, 2, 3, 4, 5]
-        counts = {
-            side: [int(n) for n in np.histogram([r["measures"][MEASURE] for r in rows], edges)[0]]
-            for side, rows in self._rows.items()
-        }
-        return {"edges": edges, **counts}
-
-    def _examples(self) -> dict[str, list[Row]]:
-        """The questions that gained and lost the most, with what was retrieved on both sides."""
-        by_gain = sorted(self._pairs, key=lambda p: (_gain(p), p[0]["query_id"]))
-        shown = self._config.shown
-        lost = [p for p in by_gain[:shown] if _gain(p) < 0]
-        gained = [p for p in by_gain[::-1][:shown] if _gain(p) > 0]
-        return {"gained": [_example(p) for p in gained], "lost": [_example(p) for p in lost]}
+    def _lows(
+        self, metrics: Mapping[str, Any], groups: int, pairs: Mapping[str, Any] | None
+    ) -> dict[str, float]:
+        """Lower ends of the candidate's intervals, where there are enough groups to judge."""
+        enough = metrics if groups >= LEAST_GROUPS else {}
+        found = {name: numbers["candidate_low"] for name, numbers in enough.items()}
+        if pairs and pairs["groups"] >= LEAST_GROUPS:
+            found |= {name: each["candidate_low"] for name, each in pairs["measures"].items()}
+        return found
 
 
-def tier_of(score: float, tiers: Sequence[Tier]) -> str:
-    """The highest tier that a rubric score reaches."""
-    reached = [tier.name for tier in tiers if score >= tier.at_least]
-    return reached[-1] if reached else BELOW_ALL_TIERS
+def _systems_of(scored: ScoredPairs) -> list[System]:
+    """All systems, the baseline first and the candidate last."""
+    order = [0, *range(2, len(scored.sides)), 1]
+    found = []
+    for place in order:
+        measures = {name: scored.interval(place, name) for name in scored.measures}
+        role = {0: "baseline", 1: "candidate"}.get(place, "other")
+        system = System(scored.sides[place], role, measures)
+        system.more = {"candidate_over": None, "over_dense": None}
+        if place:
+            system.difference = scored.difference(place, scored.main)
+            system.p_value = scored.candidate_p_value if place == 1 else scored.p_value(place)
+        found.append(system)
+    return found
 
 
-def _numbers(paired: Paired) -> dict[str, Any]:
-    return {
-        "baseline": _round(paired.baseline.mean),
-        "candidate": _round(paired.candidate.mean),
-        "difference": _round(paired.difference.mean),
-        "ci_low": _round(paired.difference.low),
-        "ci_high": _round(paired.difference.high),
-        "p_value": _round(paired.p_value),
-        "win": paired.win,
-        "tie": paired.tie,
-        "loss": paired.loss,
-        "baseline_low": _round(paired.baseline.low),
-        "baseline_high": _round(paired.baseline.high),
-        "candidate_low": _round(paired.candidate.low),
-        "candidate_high": _round(paired.candidate.high),
-    }
-
-
-def _latency(reports: Sequence[Row]) -> dict[str, float]:
-    """Milliseconds of one query; with folds the mean over their models."""
-    timed = [report["latency_ms"] for report in reports]
-    return {
-        **{name: round(sum(t[name] for t in timed) / len(timed), 3) for name in _TIMES},
-        "queries": sum(t["queries"] for t in timed),
-    }
+def _must_pass(reports: Sequence[Row]) -> list[Row]:
+    """Every scenario with its rank; with folds, by each model."""
+    if len(reports) == 1:
+        return list(reports[0].get("must_pass") or ())
+    return [
+        {**found, "fold": fold}
+        for fold, report in enumerate(reports)
+        for found in report.get("must_pass") or ()
+    ]
 
 
 def _round(value: float) -> float:
     return round(float(value), 6)
-
-
-def _gain(pair: tuple[Row, Row]) -> float:
-    return float(pair[1]["measures"][MEASURE] - pair[0]["measures"][MEASURE])
-
-
-def _example(pair: tuple[Row, Row]) -> Row:
-    before, after = pair
-    return {
-        **{key: before[key] for key in ("query_id", "question", "category", "difficulty")},
-        "baseline": _round(before["measures"][MEASURE]),
-        "candidate": _round(after["measures"][MEASURE]),
-        "topics": before["expected_topics"],
-        "covered_baseline": _covered(before),
-        "covered_candidate": _covered(after),
-        "top_baseline": before["retrieved"],
-        "top_candidate": after["retrieved"],
-    }
-
-
-def _covered(row: Row) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for chunk in row["retrieved"]:
-        for topic, name in chunk["covers"].items():
-            found.setdefault(topic, name)
-    return found

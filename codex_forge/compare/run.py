@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from codex_forge.artifact import Draft
-from codex_forge.compare.advice import BELOW_ALL_TIERS, NOT_JUDGED
+from codex_forge.compare.audited import cut_texts, find_audit
+from codex_forge.compare.gate import check_gate
 from codex_forge.compare.html import render
 from codex_forge.compare.lineage import ancestors, lineage
+from codex_forge.compare.markdown import markdown
+from codex_forge.compare.presence import check_there
 from codex_forge.compare.report import Comparison
-from codex_forge.compare.sides import open_sides
+from codex_forge.compare.sides import open_others, open_sides, other_names
+from codex_forge.compare.teaching import Teaching
 from codex_forge.compare.unjudged import all_questions, find_all
-from codex_forge.compare.words import headline, markdown
-from codex_forge.config.sections import CompareConfig
-from codex_forge.errors import GateNotMet
+from codex_forge.compare.words import headline
 from codex_forge.job import Job
 from codex_forge.jsonl import read_json, write_json
+from codex_forge.spreadsheets import write_table
 
 log = logging.getLogger("codex_forge")
+
+_NO_SETTINGS = {"baseline", "candidate", "others", "gate"}
+"""Keys that name inputs, or that are judged anew each time."""
 
 
 def run(job: Job) -> None:
@@ -31,29 +35,39 @@ def run(job: Job) -> None:
         GateNotMet: `compare.gate.enforce` is set and the candidate does not pass.
     """
     config = job.config
+    names = (config.baseline_name, config.candidate_name, *other_names(config))
+    check_there(job, names)
     baseline, candidate = open_sides(job)
+    others = open_others(job, baseline)
     everything = find_all(job, {"baseline": baseline, "candidate": candidate})
+    audit = find_audit(job, candidate)
     settings = {
         "seed": config.seed,
-        "compare": config.compare.model_dump(
-            mode="json", exclude={"baseline", "candidate", "gate"}
-        ),
+        "compare": config.compare.model_dump(mode="json", exclude=_NO_SETTINGS),
     }
-    inputs = {
-        **baseline.inputs("baseline"),
-        **candidate.inputs("candidate"),
-        **{f"{role}-all": artifact.as_input() for role, artifact in everything.items()},
-    }
+    inputs = {**baseline.inputs("baseline"), **candidate.inputs("candidate")}
+    for other in others:
+        inputs.update(other.inputs(f"other-{other.name}"))
+    inputs |= {f"{role}-all": artifact.as_input() for role, artifact in everything.items()}
+    inputs |= {} if audit is None else {"audit": audit.as_input()}
     recipe = job.recipe(config.compare_name, settings, inputs)
     draft = job.begin(recipe)
     if isinstance(draft, Draft):
-        numbers = all_questions(everything)
-        comparison = Comparison(baseline, candidate, config.compare, config.seed, numbers)
+        comparison = Comparison(
+            baseline,
+            candidate,
+            config.compare,
+            config.seed,
+            others=others,
+            everything=all_questions(everything),
+            audit=cut_texts(audit),
+            teach=Teaching(job, candidate).of,
+        )
         report = comparison.report()
-        judged = [*candidate.artifacts, *baseline.artifacts]
-        report["lineage"] = lineage(list(ancestors(job, judged)))
+        made = [a for side in (candidate, baseline, *others) for a in side.artifacts]
+        report["lineage"] = lineage(list(ancestors(job, made)))
         report["versions"] = candidate.artifacts[0].manifest.versions
-        _write(draft, report, comparison.rows())
+        _write(draft, report, comparison)
         where = draft.url
         log.info("wrote %s", where)
     else:
@@ -64,33 +78,15 @@ def run(job: Job) -> None:
     check_gate(report, config.compare, where)
 
 
-def _write(draft: Draft, report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+def _write(draft: Draft, report: Mapping[str, Any], comparison: Comparison) -> None:
+    rows, pairs = comparison.rows(), comparison.pair_rows()
     write_json(draft.path("report.json"), report)
     draft.path("report.html").write_text(render(report, rows), encoding="utf-8")
     draft.path("summary.md").write_text(markdown(report), encoding="utf-8")
-    _write_csv(draft.path("per_question.csv"), rows)
+    for name, table in (("per_question.csv", rows), ("per_pair.csv", pairs)):
+        if table:
+            write_table(draft.path(name), list(table[0]), (row.values() for row in table))
+    counts = {"questions": len(rows), "pairs": len(pairs)}
     summary = {"verdict": report["verdict"], "tier": report["tier"]}
-    # These two hold latencies, which differ between equal runs.
-    draft.commit({"questions": len(rows)}, summary, volatile=("report.json", "report.html"))
-
-
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.DictWriter(handle, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def check_gate(report: Mapping[str, Any], config: CompareConfig, where: str) -> None:
-    """Fail when the gate is enforced and the candidate does not reach it."""
-    if not config.gate.enforce:
-        return
-    order = [NOT_JUDGED, BELOW_ALL_TIERS, *(tier.name for tier in config.tiers)]
-    if order.index(report["tier"]) < order.index(config.gate.min_tier):
-        raise GateNotMet(
-            f"tier {report['tier']} is below {config.gate.min_tier}",
-            where=where,
-            do="read the recommendations in report.html",
-        )
-    if config.gate.require_improved and report["verdict"] != "improved":
-        raise GateNotMet(f"the verdict is {report['verdict']}", where=where)
+    # These hold latencies, which differ between equal runs.
+    draft.commit(counts, summary, volatile=("report.json", "report.html", "summary.md"))

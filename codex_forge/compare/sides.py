@@ -12,14 +12,17 @@ from typing import Any
 
 from codex_forge.artifact import Artifact, Input, hash_json
 from codex_forge.compare.lineage import check_folds
+from codex_forge.compare.presence import check_there, names_of
+from codex_forge.config import RunConfig
 from codex_forge.config.sections import FOLD
-from codex_forge.errors import InputError
+from codex_forge.errors import ConfigError, InputError
 from codex_forge.job import Job
 from codex_forge.jsonl import read_json, read_jsonl
 
 Row = dict[str, Any]
 
 _SAME = ("part", "rubric_k", "k", "depth")
+_QUESTIONS, _PAIRS = "per_question.jsonl", "per_pair.jsonl"
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,19 @@ class Side:
         rows: list[Row] = []
         for fold, artifact in enumerate(self.artifacts):
             extra = {"fold": fold} if self.folds else {}
-            rows += ({**r, **extra} for r in read_jsonl(artifact.path("per_question.jsonl")))
+            if _QUESTIONS in artifact.files:  # scored pairs alone ask nothing
+                rows += ({**r, **extra} for r in read_jsonl(artifact.path(_QUESTIONS)))
         return rows
+
+    def pair_rows(self) -> list[Row]:
+        """One row a held-out scored pair; none with folds, as cosines of several models are not
+        on one scale.
+        """
+        if self.folds or _PAIRS not in self.artifacts[0].files:
+            return []
+        part = self.artifacts[0].manifest.settings["evaluate"]["part"]
+        rows = read_jsonl(self.artifacts[0].path(_PAIRS))
+        return [row for row in rows if row["part"] == part]
 
     def reports(self) -> list[dict[str, Any]]:
         """The report of each artifact."""
@@ -80,70 +94,67 @@ def open_sides(job: Job) -> tuple[Side, Side]:
     Raises:
         InputError: some are not there (all are named), or they cannot be compared.
     """
-    config = job.config
-    folds = config.pairs.split.folds
-    names = {"baseline": config.baseline_name, "candidate": config.candidate_name}
+    config, folds = job.config, job.config.pairs.split.folds
+    names = (config.baseline_name, config.candidate_name)
+    check_there(job, names)
+    baseline, candidate = (Side(name, _open(job, name, folds), folds) for name in names)
+    _check_comparable(job, baseline, candidate, "candidate")
     if folds:
-        _check_there(job, names, folds)
-    baseline, candidate = (Side(n, _open(job, n, folds), folds) for n in names.values())
-    for before, after in zip(baseline.artifacts, candidate.artifacts, strict=True):
-        _check_same_questions(before, after)
-    if folds:
-        for side in (baseline, candidate):
-            check_folds(job, side.artifacts)
+        check_folds(job, baseline.artifacts)
         _check_each_once(candidate)
     return baseline, candidate
 
 
-def _names(name: str, folds: int) -> list[str]:
-    return [name.replace(FOLD, str(fold)) for fold in range(folds)] if folds else [name]
+def other_names(config: RunConfig) -> list[str]:
+    """The names of `compare.others` that are neither the baseline's nor the candidate's, each once.
+
+    Raises:
+        ConfigError: with folds one does not hold `{fold}`, or without folds one does.
+    """
+    folds = config.pairs.split.folds
+    judged = (config.baseline_name, config.candidate_name)
+    names = [name for name in dict.fromkeys(config.other_names) if name not in judged]
+    for name in names:
+        if bool(folds) != (FOLD in name):
+            must = "must" if folds else "can, without pairs.split.folds, not"
+            raise ConfigError(f"compare.others {name!r} {must} hold {FOLD}")
+    return names
+
+
+def open_others(job: Job, baseline: Side) -> tuple[Side, ...]:
+    """Open what is shown beside, and check that it answered the same questions as the baseline.
+
+    Raises:
+        ConfigError: see `other_names`.
+        InputError: some are not there (all are named), or they cannot be compared.
+    """
+    names = other_names(job.config)
+    check_there(job, names)
+    found = tuple(Side(name, _open(job, name, baseline.folds), baseline.folds) for name in names)
+    for side in found:
+        _check_comparable(job, baseline, side, side.label)
+    return found
+
+
+def _check_comparable(job: Job, baseline: Side, side: Side, who: str) -> None:
+    for before, after in zip(baseline.artifacts, side.artifacts, strict=True):
+        _check_same_questions(before, after, who)
+    if side.folds:
+        check_folds(job, side.artifacts)
 
 
 def _open(job: Job, name: str, folds: int) -> tuple[Artifact, ...]:
-    return tuple(_open_evaluated(job, each) for each in _names(name, folds))
+    return tuple(job.open("evaluate", each) for each in names_of(name, folds))
 
 
-def _open_evaluated(job: Job, name: str) -> Artifact:
-    """Open an evaluate artifact; when it is not there, say which commands make it."""
-    made_by = {
-        f"{job.config.name}-base": "jobs.embed and then jobs.evaluate with embed.model=base",
-        f"{job.config.name}-bm25": "jobs.evaluate with evaluate.retriever=bm25",
-    }
-    try:
-        return job.open("evaluate", name)
-    except InputError as error:
-        if name not in made_by:
-            raise
-        raise InputError(error.what, where=error.where, do=f"run {made_by[name]}") from error
-
-
-def _check_there(job: Job, names: dict[str, str], folds: int) -> None:
-    """Name all that is missing at once: each is the work of a fold."""
-    missing: dict[int, list[str]] = {}
-    for name in names.values():
-        for fold, each in enumerate(_names(name, folds)):
-            if not any(job.store.list(f"evaluate/{each}")):
-                missing.setdefault(fold, []).append(each)
-    if missing:
-        told = [name for _, found in sorted(missing.items()) for name in found]
-        raise InputError(
-            f"cross-fitting needs all {folds} folds, and there is no evaluate artifact "
-            + ", ".join(map(repr, told)),
-            where=job.store.url("evaluate"),
-            do=f"run make crossfit CONFIG=... FOLDS={folds}, or all modes with "
-            f"pairs.split.folds={folds} and pairs.split.fold="
-            + " or ".join(map(str, sorted(missing))),
-        )
-
-
-def _check_same_questions(baseline: Artifact, candidate: Artifact) -> None:
+def _check_same_questions(baseline: Artifact, other: Artifact, who: str) -> None:
     """Both must have answered the same held-out questions under the same rubric."""
-    settings = [a.manifest.settings["evaluate"] for a in (baseline, candidate)]
+    settings = [a.manifest.settings["evaluate"] for a in (baseline, other)]
     differing = [key for key in _SAME if settings[0][key] != settings[1][key]]
-    where = f"{baseline.url} and {candidate.url}"
+    where = f"{baseline.url} and {other.url}"
     if differing:
         raise InputError(
-            f"baseline and candidate differ in evaluate.{differing[0]}",
+            f"baseline and {who} differ in evaluate.{differing[0]}",
             where=where,
             do="evaluate both with the same settings",
         )
@@ -154,9 +165,9 @@ def _check_same_questions(baseline: Artifact, candidate: Artifact) -> None:
             where=where,
             do="name evaluations of the test part; the number on all questions is shown beside",
         )
-    if baseline.manifest.inputs["pairs"].digest != candidate.manifest.inputs["pairs"].digest:
+    if baseline.manifest.inputs["pairs"].digest != other.manifest.inputs["pairs"].digest:
         raise InputError(
-            "baseline and candidate were evaluated on different question banks",
+            f"baseline and {who} were evaluated on different question banks",
             where=where,
             do="evaluate both on the same pairs artifact",
         )

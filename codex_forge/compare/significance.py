@@ -2,35 +2,22 @@
 
 Questions with the same answer are not independent, so whole groups are resampled (cluster
 bootstrap: Davison & Hinkley, 1997, section 3.8) and whole groups change sign in the paired
-randomisation test (Smucker, Allan & Carterette, CIKM 2007). Plain percentile intervals are too
-narrow when there are few groups; these are expanded (Hesterberg, The American Statistician, 2015).
+randomisation test (Smucker, Allan & Carterette, CIKM 2007).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import stdtrit
+from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
+from codex_forge.compare.intervals import Floats, Interval, ends
+from codex_forge.compare.power import smallest_detectable
 
 _BLOCK = 500
-_POWER = 0.8
 _TIE = 1e-9
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean with the ends of its confidence interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -49,7 +36,7 @@ class Paired:
 
 
 class Resampler:
-    """Resamples of the groups of one question bank, drawn once and used for every measure."""
+    """Resamples of the groups of one question bank, the same for every measure."""
 
     def __init__(self, groups: Sequence[str], resamples: int, confidence: float, seed: int) -> None:
         """`groups` names the group of each question."""
@@ -59,76 +46,89 @@ class Resampler:
 
     def compare(self, baseline: Sequence[float], candidate: Sequence[float]) -> Paired:
         """Everything about one measure; the values are parallel to the questions."""
-        before, after = np.asarray(baseline, float), np.asarray(candidate, float)
-        difference = after - before
-        means = self._means(np.stack([before, after, difference]))
-        low, high = self._ends(means)
-        observed = [float(values.mean()) for values in (before, after, difference)]
-        b, c, d = (
-            Interval(m, float(lo), float(hi)) for m, lo, hi in zip(observed, low, high, strict=True)
+        return self.compare_all([baseline], [candidate])[0]
+
+    def compare_all(self, baselines: ArrayLike, candidates: ArrayLike) -> list[Paired]:
+        """Everything about several measures, or systems, on the same resamples.
+
+        Args:
+            baselines: shape (measures, questions).
+            candidates: of the same shape.
+        """
+        before, after = np.asarray(baselines, float), np.asarray(candidates, float)
+        values = np.stack([before, after, after - before], axis=1)
+        sums = self._sums(values)
+        means = self._means(sums.reshape(-1, self.groups)).reshape(*sums.shape[:2], -1)
+        p_values = self._p_values(sums[:, 2])
+        return [self._paired(*each) for each in zip(values, means, p_values, strict=True)]
+
+    def _paired(self, values: Floats, means: Floats, p_value: np.float64) -> Paired:
+        """Of one measure: `values` has shape (3, questions), `means` (3, resamples)."""
+        low, high = ends(means, self.groups, self._confidence)
+        baseline, candidate, difference = (
+            Interval(float(own.mean()), float(lo), float(hi))
+            for own, lo, hi in zip(values, low, high, strict=True)
         )
+        error = float(means[2].std())
         return Paired(
-            baseline=b,
-            candidate=c,
-            difference=d,
-            p_value=self._p_value(difference),
-            win=int((difference > _TIE).sum()),
-            tie=int((abs(difference) <= _TIE).sum()),
-            loss=int((difference < -_TIE).sum()),
-            smallest_detectable=self._smallest_detectable(float(means[2].std())),
+            baseline=baseline,
+            candidate=candidate,
+            difference=difference,
+            p_value=float(p_value),
+            win=int((values[2] > _TIE).sum()),
+            tie=int((abs(values[2]) <= _TIE).sum()),
+            loss=int((values[2] < -_TIE).sum()),
+            smallest_detectable=smallest_detectable(error, self.groups, self._confidence),
         )
 
-    def _means(self, values: Floats) -> Floats:
-        """Means of each row of `values` in every resample, shape (rows, resamples)."""
-        sums = np.stack([np.bincount(self._group, row, self.groups) for row in values])
+    def _sums(self, values: Floats) -> Floats:
+        """Sums by group, shape (measures, 3, groups)."""
+        rows = values.reshape(-1, values.shape[-1])
+        sums: Floats = np.stack([np.bincount(self._group, row, self.groups) for row in rows])
+        found: Floats = sums.reshape(*values.shape[:-1], self.groups)
+        return found
+
+    def _means(self, sums: Floats) -> Floats:
+        """Means of each row in every resample, shape (rows, resamples)."""
         sizes = np.bincount(self._group, minlength=self.groups).astype(float)
-        found = [(sums @ weights) / (sizes @ weights) for weights in self._weights()]
+        found = [(sums @ weights.T) / (weights @ sizes) for weights in self._weights()]
         return np.concatenate(found, axis=1)
 
     def _weights(self) -> Iterator[Floats]:
-        """How often each group is drawn, shape (groups, resamples), in blocks."""
+        """How often each group is drawn, shape (resamples, groups), in blocks."""
         rng = np.random.default_rng(self._seed)
-        equal = np.full(self.groups, 1.0 / self.groups)
         for start in range(0, self._resamples, _BLOCK):
             size = min(_BLOCK, self._resamples - start)
-            yield rng.multinomial(self.groups, equal, size=size).T.astype(float)
+            drawn = rng.integers(0, self.groups, size=(size, self.groups))
+            drawn += np.arange(size)[:, None] * self.groups
+            counts = np.bincount(drawn.ravel(), minlength=size * self.groups)
+            yield counts.reshape(size, self.groups).astype(float)
 
-    def _ends(self, means: Floats) -> tuple[Floats, Floats]:
-        """Expanded percentiles: as far out as a t interval of so many groups would reach."""
-        tail = NormalDist().cdf(-self._reach())
-        low, high = np.quantile(means, [tail, 1 - tail], axis=1)
-        return low, high
-
-    def _reach(self) -> float:
-        """Half the width of the interval, in standard errors of the bootstrap."""
-        if self.groups == 1:
-            return NormalDist().inv_cdf((1 + self._confidence) / 2)
-        quantile = float(stdtrit(self.groups - 1, (1 + self._confidence) / 2))
-        return quantile * math.sqrt(self.groups / (self.groups - 1))
-
-    def _p_value(self, difference: Floats) -> float:
-        """Two-sided; signs of whole groups are flipped at random."""
-        sums = np.bincount(self._group, difference, self.groups)
-        observed = abs(sums.sum()) - 1e-9
+    def _p_values(self, sums: Floats) -> Floats:
+        """Two-sided, of each row of differences; signs of whole groups are flipped at random."""
+        observed = abs(sums.sum(axis=1)) - 1e-9
         rng = np.random.default_rng(self._seed + 1)
-        extreme = 0
+        extreme: NDArray[np.int64] = np.zeros(len(sums), dtype=np.int64)
         for start in range(0, self._resamples, _BLOCK):
             size = min(_BLOCK, self._resamples - start)
-            signs = rng.integers(0, 2, size=(size, self.groups)) * 2 - 1
-            extreme += int((abs(signs @ sums) >= observed).sum())
-        return (1 + extreme) / (1 + self._resamples)
-
-    def _smallest_detectable(self, standard_error: float) -> float:
-        return (self._reach() + NormalDist().inv_cdf(_POWER)) * standard_error
+            signs = rng.integers(0, 2, size=(size, self.groups)) * 2.0 - 1.0
+            extreme += (abs(signs @ sums.T) >= observed).sum(axis=0)
+        found: Floats = (1 + extreme) / (1 + self._resamples)
+        return found
 
 
 def verdict(paired: Paired, confidence: float) -> str:
-    """`improved` or `worse` only when the interval excludes 0 and the test agrees.
+    """`improved` or `worse` only when the interval excludes 0 and the test agrees."""
+    return judged(paired.difference, paired.p_value, confidence)
+
+
+def judged(difference: Interval, p_value: float, confidence: float) -> str:
+    """The verdict on one difference.
 
     The test keeps a handful of groups from deciding: with three of them no p-value is below 0.25.
     """
-    if paired.p_value > 1 - confidence:
+    if p_value > 1 - confidence:
         return "unchanged"
-    if paired.difference.low > 0:
+    if difference.low > 0:
         return "improved"
-    return "worse" if paired.difference.high < 0 else "unchanged"
+    return "worse" if difference.high < 0 else "unchanged"

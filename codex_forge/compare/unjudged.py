@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from codex_forge.artifact import Artifact
-from codex_forge.compare.advice import MEASURE
+from codex_forge.compare.asked import MEASURE
 from codex_forge.compare.sides import Side
 from codex_forge.job import Job
 from codex_forge.jsonl import read_json

@@ -1,52 +1,37 @@
-"""The comparison in words: the few lines on the terminal, and Markdown for a ticket."""
+"""The comparison in words: the few lines on the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-from codex_forge.compare.advice import MEASURE
 
 _LEFT_OUT = ("category", "name_in_index", "fold")
 """Slices that only the report shows."""
+_PAIR_MEASURES = ("spearman", "roc_auc", "f1")
+"""Of scored pairs; the others are in the report."""
+
+Report = Mapping[str, Any]
 
 
-def headline(report: Mapping[str, Any]) -> str:
+def headline(report: Report) -> str:
     """The few lines that a run ends with."""
-    numbers = report["metrics"][MEASURE]
-    percent = f"{100 * report['confidence']:g} %"
-    lines = [
-        "",
-        f"  {_asked(report)}",
-        *(_side_line(report, side, percent) for side in ("baseline", "candidate")),
-        f"  {'difference':<32} {numbers['difference']:+.2f}    "
-        f"({percent} interval {numbers['ci_low']:+.2f} to {numbers['ci_high']:+.2f}, "
-        f"p {numbers['p_value']:.2g})",
-        f"  {'win / tie / loss':<32} {numbers['win']} / {numbers['tie']} / {numbers['loss']}",
-    ]
-    for name, values in report["slices"].items():
-        if name not in _LEFT_OUT:
-            lines += [
-                _slice_line(name, value, found)
-                for value, found in values.items()
-                if value != "trained_chunk"
-            ]
-    if everything := report["all_questions"]:
-        lines.append(
-            f"  {'all questions, trained ones too':<32} {everything['baseline']:.2f} -> "
-            f"{everything['candidate']:.2f}  (not judged, {everything['questions']} questions)"
-        )
-    lines += [
-        f"  {'tier':<32} {report['tier']} (judged at {report['tier_judged_at']:.2f})",
-        f"  {'verdict':<32} {report['verdict']} (smallest detectable difference "
-        f"{_smallest(report)})",
-        "",
-    ]
-    return "\n".join(lines)
+    lines = ["", f"  {asked(report)}"]
+    if report["questions"]:
+        lines += _questions(report)
+    if report["pairs"]:
+        lines += _pairs(report)
+    lines += [*_systems(report), *_levels(report)]
+    lines.append(
+        f"  {'verdict':<32} {report['verdict']} (smallest detectable difference {smallest(report)})"
+    )
+    return "\n".join([*lines, ""])
 
 
-def _asked(report: Mapping[str, Any]) -> str:
-    """Which questions, and why they can be trusted."""
+def asked(report: Report) -> str:
+    """What was judged on, and why it can be trusted."""
+    if not report["questions"]:
+        pairs = report["pairs"]
+        return f"{pairs['pairs']} scored {report['part']} pairs in {pairs['groups']} groups"
     if report["folds"]:
         return (
             f"{report['questions']} questions, cross-fitted: each scored by the one of "
@@ -58,14 +43,78 @@ def _asked(report: Mapping[str, Any]) -> str:
     return f"{report['questions']} {report['part']} questions {trust}"
 
 
-def _smallest(report: Mapping[str, Any]) -> str:
-    """The smallest detectable difference; unknown when no question changed."""
+def smallest(report: Report) -> str:
+    """The smallest detectable difference; unknown when nothing changed."""
     found = report["smallest_detectable"]
-    return "unknown" if found is None else f"{found:.2f}"
+    return "unknown" if found is None else f"{found:.{2 if report['questions'] else 3}f}"
 
 
-def _side_line(report: Mapping[str, Any], side: str, percent: str) -> str:
-    numbers = report["metrics"][MEASURE]
+def _questions(report: Report) -> Iterator[str]:
+    numbers = report["metrics"][report["measure"]]
+    percent = f"{100 * report['confidence']:g} %"
+    yield from (_side_line(report, side, percent) for side in ("baseline", "candidate"))
+    yield (
+        f"  {'difference':<32} {numbers['difference']:+.2f}    "
+        f"({percent} interval {numbers['ci_low']:+.2f} to {numbers['ci_high']:+.2f}, "
+        f"p {numbers['p_value']:.2g})"
+    )
+    yield f"  {'win / tie / loss':<32} {numbers['win']} / {numbers['tie']} / {numbers['loss']}"
+    for name, values in report["slices"].items():
+        if name not in _LEFT_OUT:
+            for value, found in values.items():
+                if value != "trained_chunk":
+                    yield _slice_line(name, value, found)
+    if everything := report["all_questions"]:
+        yield (
+            f"  {'all questions, trained ones too':<32} {everything['baseline']:.2f} -> "
+            f"{everything['candidate']:.2f}  (not judged, {everything['questions']} questions)"
+        )
+
+
+def _pairs(report: Report) -> Iterator[str]:
+    """The measures of scored pairs, the judged one with its p-value."""
+    found = report["pairs"]
+    told = dict.fromkeys((found["measure"], *_PAIR_MEASURES))
+    for name in (name for name in told if name in found["measures"]):
+        n = found["measures"][name]
+        p_value = "" if n["p_value"] is None else f", p {n['p_value']:.2g}"
+        yield (
+            f"  {f'{name} of scored pairs':<32} {n['baseline']:.3f} -> {n['candidate']:.3f}  "
+            f"({n['ci_low']:+.3f} to {n['ci_high']:+.3f}{p_value})"
+        )
+    verdict = found["adversarial"]["candidate"]["verdict"]
+    yield f"  {'meaning against shared words':<32} {verdict}"
+
+
+def _systems(report: Report) -> Iterator[str]:
+    """One line a system, when there are more than two."""
+    if not any(system["role"] == "other" for system in report["systems"]):
+        return
+    digits = 2 if report["questions"] else 3
+    for system in report["systems"]:
+        value = system["metrics"][report["measure"]]["value"]
+        line = f"  {system['name']:<32} {value:.{digits}f}"
+        if change := system["difference"]:
+            line += (
+                f"    ({change['mean']:+.{digits}f}, {change['low']:+.{digits}f} to "
+                f"{change['high']:+.{digits}f}, {system['verdict']})"
+            )
+        yield line
+
+
+def _levels(report: Report) -> Iterator[str]:
+    if report["tier_judged_at"] is not None:
+        yield f"  {'tier':<32} {report['tier']} (judged at {report['tier_judged_at']:.2f})"
+    if level := report["measure_tier"]:
+        yield f"  {'measure tier':<32} {level['name'] or 'none reached'}"
+    scenarios = report["must_pass"]["candidate"]
+    if scenarios:
+        passed = sum(found["passed"] for found in scenarios)
+        yield f"  {'must pass':<32} {passed} of {len(scenarios)}"
+
+
+def _side_line(report: Report, side: str, percent: str) -> str:
+    numbers = report["metrics"][report["measure"]]
     return (
         f"  {side:<9} {report[side]['name']:<22} {numbers[side]:.2f}/5   "
         f"({percent} interval {numbers[f'{side}_low']:.2f} to {numbers[f'{side}_high']:.2f})"
@@ -77,56 +126,3 @@ def _slice_line(name: str, value: str, found: Mapping[str, Any]) -> str:
         f"  {f'{name} = {value}':<32} {found['baseline']:.2f} -> {found['candidate']:.2f}  "
         f"({found['ci_low']:+.2f} to {found['ci_high']:+.2f}, {found['questions']} questions)"
     )
-
-
-def markdown(report: Mapping[str, Any]) -> str:
-    """The comparison as Markdown, for a pull request or a ticket."""
-    lines = [
-        f"# {report['candidate']['name']} against {report['baseline']['name']}",
-        "",
-        f"**{report['verdict']}**, tier **{report['tier']}** "
-        f"(judged at {report['tier_judged_at']:.2f}), {_asked(report)}, smallest detectable "
-        f"difference {_smallest(report)}.",
-        "",
-        "| measure | baseline | candidate | difference | interval | p | win / tie / loss |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, n in report["metrics"].items():
-        lines.append(
-            f"| {name} | {n['baseline']:.3f} | {n['candidate']:.3f} | {n['difference']:+.3f} | "
-            f"{n['ci_low']:+.3f} to {n['ci_high']:+.3f} | {n['p_value']:.2g} | "
-            f"{n['win']} / {n['tie']} / {n['loss']} |"
-        )
-    lines += ["", "| slice | questions | baseline | candidate | difference | interval |"]
-    lines.append("|---|---|---|---|---|---|")
-    for name, values in report["slices"].items():
-        for value, n in values.items():
-            lines.append(
-                f"| {_cell(f'{name} = {value}')} | {n['questions']} | {n['baseline']:.2f} | "
-                f"{n['candidate']:.2f} | {n['difference']:+.2f} | "
-                f"{n['ci_low']:+.2f} to {n['ci_high']:+.2f} |"
-            )
-    lines += _everything(report)
-    lines += ["", *(f"- {advice}" for advice in report["recommendations"]), ""]
-    return "\n".join(lines)
-
-
-def _everything(report: Mapping[str, Any]) -> list[str]:
-    """The number on all questions, for those who want to see how far it is from the held-out."""
-    if not (found := report["all_questions"]):
-        return []
-    parts = ", ".join(
-        f"{part} {numbers['baseline']:.2f} -> {numbers['candidate']:.2f}"
-        for part, numbers in found["parts"].items()
-    )
-    return [
-        "",
-        f"On all {found['questions']} questions, trained ones too (not judged): "
-        f"{found['baseline']:.2f} -> {found['candidate']:.2f} ({parts}).",
-    ]
-
-
-def _cell(text: str) -> str:
-    """Text from the data as one harmless cell of a Markdown table."""
-    plain = "".join(sign if sign.isprintable() else " " for sign in text)
-    return plain.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

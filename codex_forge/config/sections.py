@@ -11,8 +11,12 @@ from codex_forge.config.pairs import PairsConfig
 from codex_forge.config.section import Paths, Positive, Section, Share, refuse_secret
 from codex_forge.config.train import TrainConfig
 
+NO_TIER = ("change strategy", "too few questions", "not judged")
+"""What stands in the place of a tier that is not reached, or not judged."""
 FOLD = "{fold}"
 """Stands for the number of a fold in the name of an evaluate artifact."""
+OF_THIS_RUN = ("base", "bm25", "hybrid", "base-hybrid", "chroma", "base-chroma")
+"""What `compare.others` may call the evaluate artifacts of its own run."""
 
 
 class CorpusConfig(Section):
@@ -72,31 +76,147 @@ class AuditConfig(Section):
 
 
 class ChromaConfig(Section):
-    """The ChromaDB collection that mirrors the embeddings."""
+    """The ChromaDB collection that mirrors the embeddings: in a folder, or on a server."""
 
     path: str | None = None
-    """Folder of an embedded database; no collection is written when not given."""
+    """Folder of an embedded database; without `path` and `url` no collection is written."""
+    url: str | None = None
+    """A server (`http://host:8000`), instead of `path`; shards write to it side by side. A token
+    is read from the variable CODEX_FORGE_CHROMA_TOKEN."""
     batch_size: Positive = 2000
-    """Rows in one upsert."""
+    """Rows in one upsert; fewer where the database takes fewer."""
+
+    @field_validator("url")
+    @classmethod
+    def _no_secret_in_a_url(cls, value: str | None) -> str | None:
+        return None if value is None else _http_url(value)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> ChromaConfig:
+        if self.path and self.url:
+            raise ValueError("give path or url, not both")
+        return self
+
+    @property
+    def place(self) -> str | None:
+        """Where the collection is, if anywhere."""
+        return self.path or self.url
+
+
+class ServedConfig(Section):
+    """An embedding model behind HTTP, to compare with: it is never trained."""
+
+    api: Literal["ollama", "openai"] = "openai"
+    """Ollama's `/api/embed`, or OpenAI's `/v1/embeddings`, which many servers speak."""
+    url: str = ""
+    """The server, such as `http://127.0.0.1:11434`, or `https://api.openai.com/v1`."""
+    model: str = ""
+    """What the server calls the model."""
+    name: str = Field(default="served", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,40}$")
+    """Its artifacts are `<name of the run>-<this>`."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_no_other_s(cls, value: str) -> str:
+        return _no_other_s(value)
+
+    query_prompt: str = ""
+    """Put before every query."""
+    document_prompt: str = ""
+    """Put before every chunk."""
+    batch_size: Positive = 64
+    """Texts in one request."""
+    requests: Positive = 4
+    """Requests at a time."""
+    key_variable: str | None = None
+    """The environment variable that holds the API key; sent to no other server."""
+    timeout: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds that one request may take; it is tried again with growing pauses."""
+
+    @field_validator("url")
+    @classmethod
+    def _no_secret_in_a_url(cls, value: str) -> str:
+        return _http_url(value) if value else value
 
 
 class EmbedConfig(Section):
     """The corpus as vectors: Parquet on the store, and a ChromaDB collection."""
 
-    model: Literal["trained", "base"] = "trained"
-    """Which model `embed` and `evaluate` use; the base model's artifacts are `<name>-base`."""
-    batch_size: Positive = 64
-    """Texts encoded at once."""
+    model: Literal["trained", "base", "served"] = "trained"
+    """Which model `embed` and `evaluate` use; artifacts of the base model are `<name>-base`, those
+    of a served one `<name>-<embed.served.name>`."""
+    served: ServedConfig = ServedConfig()
+    variant: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,40})?$")
+    """Goes on the names of the artifacts of `embed` and `evaluate` (`int8`: `<name>-int8`), so that
+    vectors of one model that are kept in two ways stand side by side."""
+    batch_tokens: Positive | None = None
+    """Tokens encoded at once, padding included; the default depends on the device."""
+    engine: Literal["torch", "openvino"] = "torch"
+    """What computes the transformer; `openvino` is for CPUs, and needs `codex-forge[openvino]`."""
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
+    """Of the computation; `auto` is fp32 on a CPU and fp16 on a GPU; `int8` needs
+    `embed.engine=openvino`, which knows no fp16."""
+    dtype: Literal["float32", "float16", "int8", "binary"] = "float32"
+    """Of the vectors that are kept: int8 is a quarter of float32, binary a thirty-second."""
+    dimensions: Positive | None = None
+    """Numbers kept of a vector, the first ones: for models trained with `train.matryoshka_dims`."""
+    reuse: bool = True
+    """Take vectors of unchanged chunks from the artifact that is replaced, if the same model and
+    settings made them."""
     rows_per_block: Positive = 1_024
     """Rows in a Parquet file: committed as soon as it is full; a killed job repeats at most one."""
     chroma: ChromaConfig = ChromaConfig()
+
+    @field_validator("variant")
+    @classmethod
+    def _is_no_other_s(cls, value: str) -> str:
+        return _no_other_s(value)
+
+    @model_validator(mode="after")
+    def _the_served_model_is_named(self) -> EmbedConfig:
+        if self.model == "served" and not (self.served.url and self.served.model):
+            raise ValueError("embed.model=served needs embed.served.url and embed.served.model")
+        return self
+
+    @model_validator(mode="after")
+    def _the_engine_knows_the_precision(self) -> EmbedConfig:
+        if self.precision == "int8" and self.engine != "openvino":
+            raise ValueError("embed.precision=int8 needs embed.engine=openvino")
+        if self.precision == "fp16" and self.engine == "openvino":
+            raise ValueError("embed.engine=openvino computes in fp32, bf16 or int8, not in fp16")
+        return self
+
+
+class HybridConfig(Section):
+    """Words and meaning together."""
+
+    fusion: Literal["weighted", "rrf"] = "weighted"
+    """`weighted`: scores of each scaled to 0..1 and added; `rrf`: reciprocal ranks are added."""
+    weight: Share | None = None
+    """Of the dense scores (the rest is BM25's); chosen on the dev questions when not given."""
+    rrf_k: Positive = 60
+    """Of reciprocal rank fusion: the larger, the less the first ranks count."""
+
+
+class Scenario(Section):
+    """A query whose answer must be found."""
+
+    query: str = Field(min_length=1)
+    """What is asked."""
+    expects: Annotated[Paths, Field(min_length=1)]
+    """File names or chunk ids, one of which must be among the first `k`."""
+    k: Positive = 5
+    """How far down the answer may be."""
 
 
 class EvaluateConfig(Section):
     """Retrieval on the test questions: the 0-5 topic rubric and IR measures."""
 
-    retriever: Literal["dense", "bm25"] = "dense"
-    """`dense`: exact cosine over the embed artifact; `bm25`: words alone, named `<name>-bm25`."""
+    retriever: Literal["dense", "chroma", "bm25", "hybrid"] = "dense"
+    """`dense`: exact cosine over the embed artifact; `chroma`: its collection, as a service asks it
+    (`<name>-chroma`); `bm25`: words alone (`<name>-bm25`); `hybrid`: dense and BM25 together
+    (`<name>-hybrid`)."""
+    hybrid: HybridConfig = HybridConfig()
     part: Literal["test", "dev", "all"] = "test"
     """Which questions: `test`; `dev` (named `<name>-dev`) for choosing between models; or `all`
     (`<name>-all`), trained ones too, which no verdict, tier or gate ever judges."""
@@ -108,14 +228,34 @@ class EvaluateConfig(Section):
     """Chunks a query in the run file."""
     slices: tuple[str, ...] = ("category", "difficulty")
     """Question fields whose values are reported apart; `exposure` is always one."""
+    must_pass: tuple[Scenario, ...] = ()
+    """Queries that must find their answer; `compare.gate` asks for all of them."""
+    high_overlap: Share = 0.5
+    """Pairs that share at least this much of their words and differ in meaning are a trap."""
+    low_overlap: Share = 0.2
+    """Pairs that share at most this much of their words and mean the same are the other trap."""
     latency_queries: Positive = 100
     """Queries that are timed one by one."""
 
     @model_validator(mode="after")
     def _depth_suffices(self) -> EvaluateConfig:
-        if max(*self.k, self.rubric_k) > self.depth:
-            raise ValueError("depth must not be below k and rubric_k")
+        if max(*self.k, self.rubric_k, *(each.k for each in self.must_pass)) > self.depth:
+            raise ValueError("depth must not be below k, rubric_k and the k of must_pass")
         return self
+
+
+def _no_other_s(ending: str) -> str:
+    """Refuse the ending of a name that artifacts of another sort have."""
+    if ending.rsplit("-", 1)[-1] in ("base", "bm25", "hybrid", "chroma", "dev", "all"):
+        raise ValueError(f"{ending!r} ends like the names of other artifacts; choose another")
+    return ending
+
+
+def _http_url(value: str) -> str:
+    refuse_secret(value)
+    if not re.match(r"https?://[^/]", value):
+        raise ValueError("must begin with http:// or https://")
+    return value.rstrip("/")
 
 
 class Tier(Section):
@@ -127,6 +267,19 @@ class Tier(Section):
     """Lowest rubric of the level."""
 
 
+class MeasureTier(Section):
+    """A name for a level of other measures than the rubric."""
+
+    name: str
+    """What the level is called."""
+    at_least: dict[str, Annotated[float, Field(ge=-1.0, le=1.0)]] = Field(min_length=1)
+    """Measure -> its lowest value; all of them must be reached at the lower end of the interval."""
+
+    def __hash__(self) -> int:
+        """A mapping has none; nothing changes it here."""
+        return hash((self.name, *self.at_least.items()))
+
+
 class GateConfig(Section):
     """What a candidate must reach for the job to succeed."""
 
@@ -134,8 +287,12 @@ class GateConfig(Section):
     """Exit 3 when the gate is not met."""
     min_tier: str = "minimal"
     """The lowest tier that passes, judged at the lower end of the interval."""
+    min_measure_tier: str | None = None
+    """The lowest of `compare.measure_tiers` that passes; none is asked for when not given."""
     require_improved: bool = True
     """The verdict must be `improved`."""
+    must_pass: bool = True
+    """Every query of `evaluate.must_pass` must find its answer."""
 
 
 class CompareConfig(Section):
@@ -146,6 +303,9 @@ class CompareConfig(Section):
     `{fold}`, such as `mine-fold{fold}-bm25`."""
     candidate: str | None = None
     """Name of the evaluate artifact that is judged; `<name>` when not given; `{fold}` as above."""
+    others: tuple[str, ...] = ()
+    """Evaluate artifacts shown beside the two, each compared with the baseline: their names, or
+    `bm25`, `base`, `hybrid`, `base-hybrid`, `chroma` for those of this run."""
     resamples: Annotated[int, Field(ge=100)] = 10_000
     """Bootstrap resamples and random sign flips."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
@@ -159,15 +319,43 @@ class CompareConfig(Section):
         Tier(name="excellent", at_least=3.5),
     )
     """Rubric levels in rising order; below the first the advice is to change strategy."""
+    measure_tiers: tuple[MeasureTier, ...] = (
+        MeasureTier(name="minimum", at_least={"spearman": 0.55, "roc_auc": 0.82}),
+        MeasureTier(name="production", at_least={"spearman": 0.65, "roc_auc": 0.85, "f1": 0.75}),
+        MeasureTier(name="stretch", at_least={"spearman": 0.75, "roc_auc": 0.90}),
+    )
+    """Levels of other measures in rising order: of scored pairs (`spearman`, `pearson`, `roc_auc`,
+    `average_precision`, `f1`) or of retrieval (`recall@5`, `mrr@10` ...); those whose measures were
+    not taken are left out."""
     gate: GateConfig = GateConfig()
+
+    @field_validator("baseline", "candidate", "others")
+    @classmethod
+    def _are_names(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for name in (value,) if isinstance(value, str) else value or ():
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._{}-]{0,149}", name):
+                raise ValueError(f"{name!r} cannot be the name of an artifact")
+        return value
+
+    @model_validator(mode="after")
+    def _two_are_compared(self) -> CompareConfig:
+        if self.baseline is not None and self.baseline == self.candidate:
+            raise ValueError("baseline and candidate are the same")
+        return self
 
     @model_validator(mode="after")
     def _tiers_rise(self) -> CompareConfig:
         levels = [tier.at_least for tier in self.tiers]
         if not levels or levels != sorted(set(levels)):
             raise ValueError("tiers must be given in rising order of at_least")
-        if self.gate.min_tier not in {tier.name for tier in self.tiers}:
+        names = [tier.name for tier in self.tiers]
+        if len(set(names)) < len(names) or set(names) & set(NO_TIER):
+            raise ValueError(f"tiers need names of their own, and none of {', '.join(NO_TIER)}")
+        if self.gate.min_tier not in names:
             raise ValueError(f"gate.min_tier {self.gate.min_tier!r} is not one of the tiers")
+        wanted = self.gate.min_measure_tier
+        if wanted is not None and wanted not in {tier.name for tier in self.measure_tiers}:
+            raise ValueError(f"gate.min_measure_tier {wanted!r} is not one of measure_tiers")
         return self
 
 
@@ -227,17 +415,32 @@ class RunConfig(Section):
 
         All folds share the base model's vectors: those depend on the corpus alone.
         """
-        return self.run_name if self.embed.model == "trained" else f"{self.name}-base"
+        stem = self.run_name if self.embed.model == "trained" else self.name
+        return f"{stem}-{self._ending}" if self._ending else stem
 
     @property
     def evaluate_name(self) -> str:
         """Name of the evaluate artifact that this config writes."""
         stem = self.run_name
-        if self.evaluate.retriever == "bm25":
-            stem += "-bm25"
-        elif self.embed.model == "base":
-            stem += "-base"
+        retriever = self.evaluate.retriever
+        if retriever != "bm25" and self._ending:
+            stem += f"-{self._ending}"
+        if retriever != "dense":
+            stem += f"-{retriever}"
         return stem if self.evaluate.part == "test" else f"{stem}-{self.evaluate.part}"
+
+    @property
+    def _ending(self) -> str:
+        models = {"trained": "", "base": "base", "served": self.embed.served.name}
+        return "-".join(filter(None, (models[self.embed.model], self.embed.variant)))
+
+    @property
+    def other_names(self) -> tuple[str, ...]:
+        """Names of the evaluate artifacts that `compare` shows beside; `{fold}` as below."""
+        return tuple(
+            f"{self._compared}-{name}" if name in OF_THIS_RUN else name
+            for name in self.compare.others
+        )
 
     @property
     def baseline_name(self) -> str:

@@ -79,6 +79,13 @@ class StageConfig(Section):
     deletion: Share = 0.6
     """Share of the words that TSDAE takes out of a text before it is to be told again."""
 
+    @field_validator("max_steps")
+    @classmethod
+    def _some_steps(cls, value: int) -> int:
+        if value == 0:
+            raise ValueError("must be 1 or more, or -1 for all steps of the epochs")
+        return value
+
     @property
     def title(self) -> str:
         """What logs call the stage."""

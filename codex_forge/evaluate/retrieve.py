@@ -1,114 +1,81 @@
-"""Retrievers behind one form: a query text in, the best chunks out, within a time limit."""
+"""Retrievers behind one form: queries with their time limits in, the best chunks of each out."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from codex_forge.corpus import ChunkTable
-from codex_forge.model.encoder import Encoder
-from codex_forge.progress import progress
 from codex_forge.records import Question, Run
-from codex_forge.search import Bm25, ExactDense, Mask
 
 _WARM_UP = 5
+_FEW = 3
+"""Queries that are timed where each reads all vectors from disk."""
+
+Ranking = list[tuple[str, float]]
+"""Chunk ids and scores, best first; equal scores by descending id, as trec_eval reads them."""
+
+
+class Asked(NamedTuple):
+    """A query text, and the time after which nothing may be found."""
+
+    text: str
+    limit: float | None = None
 
 
 class Retriever(Protocol):
     """Finds chunks for queries."""
 
-    chunk_ids: list[str]
+    dimension: int | None
+    """Length of its vectors; None where there are none."""
+    index_bytes: int | None
+    """What its index takes, on disk or in memory; None where that is not known."""
+    in_memory: bool
+    """Whether one query is answered without reading the whole index from disk."""
 
-    def prepare(self, texts: Sequence[str]) -> Sequence[object]:
-        """Queries in the form that `search` takes, all at once."""
+    def search(self, asked: Sequence[Asked], k: int) -> list[Ranking]:
+        """The `k` best chunks for each query, of those that are not later than its limit."""
         ...
 
-    def search(self, query: object, k: int, allowed: Mask | None) -> list[tuple[str, float]]:
-        """The `k` best chunks for one prepared query; `allowed` is parallel to `chunk_ids`."""
-        ...
+
+def asked_of(questions: Sequence[Question]) -> list[Asked]:
+    """What the questions ask."""
+    return [Asked(question.text, question.temporal_limit) for question in questions]
 
 
-class Bm25Retriever:
-    """Words alone."""
+class Searched(NamedTuple):
+    """What was found for all questions, and how fast."""
 
-    def __init__(self, chunks: ChunkTable) -> None:
-        """Index the texts of the chunks."""
-        self._index = Bm25(_ids(chunks), list(chunks.texts()))
-        self.chunk_ids = self._index.chunk_ids
-
-    def prepare(self, texts: Sequence[str]) -> Sequence[object]:
-        """Texts as they are."""
-        return texts
-
-    def search(self, query: object, k: int, allowed: Mask | None) -> list[tuple[str, float]]:
-        """Chunks that share a word with the query."""
-        return self._index.search(str(query), k, allowed)
+    run: Run
+    per_second: float
 
 
-class DenseRetriever:
-    """Exact cosine over the vectors of an embed artifact."""
-
-    def __init__(
-        self, encoder: Encoder, chunk_ids: Sequence[str], vectors: NDArray[np.float32]
-    ) -> None:
-        """`vectors` has shape (chunks, dimension), made by the same model as the encoder's."""
-        self._encoder = encoder
-        self._index = ExactDense(chunk_ids, vectors)
-        self.chunk_ids = self._index.chunk_ids
-
-    def prepare(self, texts: Sequence[str]) -> Sequence[object]:
-        """Query vectors, with the model's query prompt."""
-        return list(self._encoder.encode_query(texts))
-
-    def search(self, query: object, k: int, allowed: Mask | None) -> list[tuple[str, float]]:
-        """Nearest chunks."""
-        return self._index.search(np.asarray(query), k, allowed)
-
-
-def retrieve(
-    retriever: Retriever, questions: Sequence[Question], chunks: ChunkTable, depth: int
-) -> Run:
-    """A run of `depth` chunks for every question; chunks later than its time limit are left out."""
-    mask_of = _masks(retriever, chunks)
-    prepared = retriever.prepare([question.text for question in questions])
-    return {
-        question.query_id: retriever.search(query, depth, mask_of(question.temporal_limit))
-        for question, query in progress(
-            list(zip(questions, prepared, strict=True)), "questions searched"
-        )
-    }
+def retrieve(retriever: Retriever, questions: Sequence[Question], depth: int) -> Searched:
+    """A run of `depth` chunks for every question, all questions at once."""
+    start = time.perf_counter()
+    found = retriever.search(asked_of(questions), depth)
+    seconds = time.perf_counter() - start
+    run = {q.query_id: ranking for q, ranking in zip(questions, found, strict=True)}
+    return Searched(run, round(len(questions) / seconds, 3))
 
 
 def latency(
     retriever: Retriever, questions: Sequence[Question], depth: int, most: int
 ) -> dict[str, float]:
-    """Milliseconds of one query alone, from text to ranking: p50 and p95 over at most `most`."""
-    texts = [question.text for question in questions[:most]]
-    for text in texts[:_WARM_UP]:
-        retriever.search(retriever.prepare([text])[0], depth, None)
+    """Milliseconds of one query alone, from text to ranking: p50 and p95 over at most `most`.
+
+    Of an index that is read from disk for every query, only the first three are timed.
+    """
+    most = most if retriever.in_memory else min(most, _FEW)
+    asked = asked_of(questions[:most])
+    for one in asked[: _WARM_UP if retriever.in_memory else 0]:
+        retriever.search([one], depth)
     times = []
-    for text in texts:
+    for one in asked:
         start = time.perf_counter()
-        retriever.search(retriever.prepare([text])[0], depth, None)
+        retriever.search([one], depth)
         times.append(1000 * (time.perf_counter() - start))
-    p50, p95 = np.percentile(times, [50, 95]) if times else (0.0, 0.0)
+    p50, p95 = np.percentile(times, [50, 95])
     return {"p50": round(float(p50), 3), "p95": round(float(p95), 3), "queries": len(times)}
-
-
-def _masks(retriever: Retriever, chunks: ChunkTable) -> Callable[[float | None], Mask | None]:
-    """A function from a time limit to the chunks that may be known then."""
-    row_of = {chunk_id: row for row, chunk_id in enumerate(_ids(chunks))}
-    times = chunks.times[[row_of[chunk_id] for chunk_id in retriever.chunk_ids]]
-
-    def mask(limit: float | None) -> Mask | None:
-        return None if limit is None else np.isnan(times) | (times <= limit)
-
-    return mask
-
-
-def _ids(chunks: ChunkTable) -> list[str]:
-    return [chunks.chunk_id(row) for row in range(len(chunks))]

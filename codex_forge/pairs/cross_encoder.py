@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from codex_forge.config import RunConfig
 
 Row = dict[str, Any]
+_BATCH = 64
 
 _OF_A_NEGATIVE = (
     "negatives",
@@ -34,7 +35,7 @@ class CrossEncoderGuard:
         from codex_forge.model.reranker import Reranker
 
         self._margin = config.pairs.negatives.cross_encoder_margin
-        self._reranker = Reranker(folder, config.model, config.embed.batch_size)
+        self._reranker = Reranker(folder, config.model, _BATCH)
         self._stopped = 0
 
     def passed(self, rows: Sequence[Row], most: int) -> Iterator[Row]:

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from concurrent.futures import Future
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -23,7 +20,8 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
 from codex_forge.config.pairs import GeneratorConfig
-from codex_forge.errors import ConfigError, ForgeError, InputError, TryAgain
+from codex_forge.errors import ForgeError, InputError, TryAgain
+from codex_forge.model.http import bearer, heals, retry_after, without_key
 from codex_forge.storage.faults import seconds_from
 
 log = logging.getLogger("codex_forge")
@@ -35,10 +33,8 @@ _PATIENCE = 120.0
 _LONGEST_PAUSE = 20.0
 _ATTEMPTS = 6
 """At one request, while others are answered."""
-_HEALS = {408, 409, 425, 429}
 _REFUSALS = {400, 413, 422}
 """Statuses that may be due to this one text, such as a text that is too long."""
-_SHOWN = 200
 _LONGEST_RESPONSE = 16 << 20
 """Bytes; a chat completion of a model's longest answer has fewer."""
 _BYTES_OF_A_TOKEN = 3
@@ -77,7 +73,7 @@ class Endpoint:
         """
         self._config = config
         self._url = f"{config.url}/chat/completions"
-        self._headers = _headers(config.api_key_variable)
+        self._headers = bearer(config.api_key_variable)
         self._patience = seconds_from(PATIENCE_VARIABLE, _PATIENCE)
         self._answered = time.monotonic()
         self._not_before = 0.0
@@ -193,12 +189,13 @@ class Endpoint:
             return _answer_of(response, prompt)
         if status in _REFUSALS:
             self._answered = time.monotonic()
-            log.warning("  generator: refused (HTTP %d): %s", status, self._said(response))
+            said = without_key(response.text, self._headers)
+            log.warning("  generator: refused (HTTP %d): %s", status, said)
             return Answer("", 0, problem=f"refused (HTTP {status})")
-        if status in _HEALS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if heals(status):
             if "insufficient_quota" in response.text:
                 raise self._unusable("says that its quota is used up", "raise the quota")
-            pause = _retry_after(response.headers.get("retry-after", ""))
+            pause = retry_after(response.headers.get("retry-after", ""))
             self._not_before = max(self._not_before, time.monotonic() + pause)
             raise _AgainError(f"HTTP {status}", pause)
         raise self._refusal(status)
@@ -215,22 +212,6 @@ class Endpoint:
 
     def _unusable(self, what: str, do: str = "check pairs.synthesis.generator.url") -> InputError:
         return InputError(f"the generator {what}", where=self._url, do=do)
-
-    def _said(self, response: httpx.Response) -> str:
-        """The beginning of an error's text, on one line and without the key."""
-        text = " ".join(response.text.split())[:_SHOWN]
-        key = self._headers.get("Authorization", "").removeprefix("Bearer ")
-        text = text.replace(key, "...") if key else text
-        return "".join(sign if sign.isprintable() else "?" for sign in text)
-
-
-def _headers(variable: str) -> dict[str, str]:
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        return {}  # endpoints of one's own often want none
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError("holds signs that no key has", where=variable, do="set it anew")
-    return {"Authorization": f"Bearer {key}"}
 
 
 def _answer_of(response: httpx.Response, prompt: str) -> Answer:
@@ -249,18 +230,6 @@ def _answer_of(response: httpx.Response, prompt: str) -> Answer:
     size = len(prompt.encode("utf-8", "replace")) + len(text.encode())
     counted = tokens if tokens > 0 else size // _BYTES_OF_A_TOKEN
     return Answer(text, counted, choice.get("finish_reason") == "length")
-
-
-def _retry_after(text: str) -> float:
-    """Seconds that the header asks to wait: a number or a date; 0 when it is neither."""
-    if text.strip().isdecimal():
-        return float(text)
-    try:
-        then = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return 0.0
-    then = then if then.tzinfo else then.replace(tzinfo=UTC)
-    return max(0.0, (then - datetime.now(UTC)).total_seconds())
 
 
 _growing = wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE)

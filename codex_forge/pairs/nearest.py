@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,8 @@ from codex_forge.artifact import Artifact
 from codex_forge.config import RunConfig
 from codex_forge.corpus import ChunkTable
 from codex_forge.errors import InputError
+from codex_forge.model.in_use import EncoderInUse, ModelInUse, load_encoder
 from codex_forge.pairs.query import Query
-
-if TYPE_CHECKING:
-    from codex_forge.model.encoder import Encoder
 
 _ROWS = 16_384
 """Vectors compared at once."""
@@ -37,11 +35,16 @@ class NearestByModel:
     """Exact nearest chunks by cosine, for blocks of queries."""
 
     def __init__(
-        self, chunks: ChunkTable, embedded: Artifact, config: RunConfig, model: Path, scratch: Path
+        self,
+        chunks: ChunkTable,
+        embedded: Artifact,
+        config: RunConfig,
+        model: ModelInUse,
+        scratch: Path,
     ) -> None:
         """Copy the vectors into one file of float16, shape (chunks, dimension)."""
         self._config, self._model, self._depth = config, model, config.pairs.negatives.nearest_depth
-        self._encoder: Encoder | None = None
+        self._encoder: EncoderInUse | None = None
         self._vectors = _copied(chunks, embedded, scratch / "nearest.f16")
 
     def of(self, queries: Sequence[Query]) -> list[Near]:
@@ -55,10 +58,7 @@ class NearestByModel:
 
     def _encode(self, texts: list[str]) -> Floats:
         if self._encoder is None:
-            from codex_forge.model.encoder import Encoder, load_base
-
-            model = load_base(self._model, self._config.model)
-            self._encoder = Encoder(model, self._config.embed.batch_size)
+            self._encoder = load_encoder(self._model, self._config)
         return np.asarray(self._encoder.encode_query(texts), dtype=np.float32)
 
     def _search(self, queries: Floats) -> tuple[Floats, NDArray[np.int64]]:

@@ -188,7 +188,7 @@ class PairsMaker:
         """What rows are made with; models only where the config asks for them."""
         job, sources = self._job, self._sources
         nearest = encoder = None
-        if sources.embedded is not None:
+        if sources.embedded is not None and sources.base is not None:
             nearest = NearestByModel(
                 domain.corpus.chunks, sources.embedded, job.config, sources.base, job.scratch
             )

@@ -12,6 +12,7 @@ from codex_forge.corpus import Corpus, CorpusFiles, check_same_files, find_files
 from codex_forge.errors import ConfigError, InputError
 from codex_forge.job import Job
 from codex_forge.jsonl import write_jsonl
+from codex_forge.model.in_use import ModelInUse, model_of
 from codex_forge.model.locate import locate
 from codex_forge.pair_files import CHUNKS
 from codex_forge.pairs.generator import QueryGenerator
@@ -42,7 +43,8 @@ class Sources:
         }
         self.embedded: Artifact | None = None
         self.cross_encoder: Path | None = None
-        self.base = Path()
+        self.base: ModelInUse | None = None
+        """What made the vectors."""
         self.report: dict[str, Any] = {}
         self.settings: dict[str, Any] = {}
         """What shapes the pairs beside the sections of the config that are theirs."""
@@ -64,20 +66,13 @@ class Sources:
                 where="pairs.negatives.nearest",
                 do="set it to 0, or give corpus.chunks",
             )
-        base = locate(config.model)
         try:
             embedded = job.open("embed", f"{config.name}-base")
         except InputError as error:
             what = f"{error.what}, which pairs.negatives.nearest asks for"
             raise InputError(what, where=error.where, do=_EMBED) from error
         check_same_files(embedded, self.inputs, ("chunks",))
-        if embedded.manifest.inputs["model"].digest != base.identity.digest:
-            raise InputError(
-                "was made with another model than model.base is now",
-                where=embedded.url,
-                do=f"{_EMBED} --force",
-            )
-        self.embedded, self.base = embedded, base.folder
+        self.base, self.embedded = model_of(embedded, config, job.open), embedded
         self.inputs["embed"] = embedded.as_input()
         # Those of documents are in the vectors.
         keys = ("query_prompt", "max_seq_length")

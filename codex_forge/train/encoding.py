@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.checkpoint import checkpoint
 
-from codex_forge.train.cutting import cut
+from codex_forge.model.cutting import cut
 from codex_forge.train.data.needs import NEEDS
 from codex_forge.train.data.rows import Rows
 from codex_forge.train.data.texts import TextTable

@@ -81,10 +81,20 @@ class WordIndex:
         """How many texts there are."""
         return self._size
 
+    @property
+    def size_bytes(self) -> int:
+        """What the postings take in memory; the vocabulary is not counted."""
+        return self._texts.nbytes + self._counts.nbytes + self._starts.nbytes
+
+    def holders(self, word: str) -> int:
+        """How many texts hold a word, written as `search.words` gives it."""
+        known = self._numbers.get(word)
+        return 0 if known is None else int(self._starts[known + 1] - self._starts[known])
+
     def search(self, query: str, k: int) -> list[tuple[int, float]]:
         """The `k` best texts that share a word with the query, by BM25 as Lucene computes it.
 
-        k1 is 1.5 and b 0.75, as in `search.Bm25`; a word that the query repeats counts as often.
+        k1 is 1.5 and b 0.75, as bm25s has them; a word that the query repeats counts as often.
         """
         lists = self._lists(self._query_weights(query), self._bm25)
         return self._best(lists, self._bm25, k)

@@ -78,7 +78,7 @@ class World:
                 "save_minutes": 0,
                 "max_pairs": self.size.pairs,
             },
-            embed={"rows_per_block": self.size.rows, "batch_size": 8},
+            embed={"rows_per_block": self.size.rows, "batch_tokens": 512},
             evaluate={"retriever": self.size.retriever},
         )
 

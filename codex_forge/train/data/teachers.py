@@ -168,7 +168,7 @@ def _load(config: RunConfig, teacher: BaseModel) -> Encoder:
         trust_remote_code=config.model.trust_remote_code,
         device=config.model.device,
     )
-    return Encoder(load_base(teacher.folder, given), config.embed.batch_size)
+    return Encoder(load_base(teacher.folder, given))
 
 
 def _finite(vectors: Floats, teacher: BaseModel) -> Floats:

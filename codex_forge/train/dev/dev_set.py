@@ -6,12 +6,10 @@ import logging
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from codex_forge.agreement import means_the_same
 from codex_forge.records import Qrels
 
 log = logging.getLogger("codex_forge")
-
-_ALIKE = 0.5
-"""From this score on two texts count as alike, where no label says it."""
 
 
 class DevQuestion(NamedTuple):
@@ -43,7 +41,7 @@ class DevScored(NamedTuple):
     @property
     def alike(self) -> int:
         """The label; without one, whether the score is at least a half."""
-        return int((self.score or 0.0) >= _ALIKE) if self.label is None else self.label
+        return int(means_the_same(self.score, self.label))
 
 
 @dataclass(frozen=True)

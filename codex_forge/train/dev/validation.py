@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codex_forge.agreement import agreement
 from codex_forge.metrics import ir_measures, mean
 from codex_forge.records import Run
 from codex_forge.search import tie_order, top
 from codex_forge.train.data.texts import DOCUMENT, QUERY
-from codex_forge.train.dev.agreement import agreement
 from codex_forge.train.dev.dev_set import DevPair, DevScored, DevSet
 
 Floats = NDArray[np.float32]

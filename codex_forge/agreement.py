@@ -12,6 +12,9 @@ Values = NDArray[np.float64]
 
 CORRELATIONS = ("spearman", "pearson")
 SEPARATIONS = ("average_precision", "roc_auc")
+DECISIONS = ("f1", "precision", "recall")
+ALIKE = 0.5
+"""From this score on two texts count as alike, where no label says it."""
 
 
 class Agreement(NamedTuple):
@@ -39,6 +42,46 @@ def agreement(cosines: Values, scores: Values, alike: NDArray[np.bool_]) -> Agre
         _add(found, _correlations(), reason, cosines[has], scores[has])
     reason = "" if alike.any() and not alike.all() else "all pairs have the same label"
     _add(found, _separations(), reason, alike, cosines)
+    return found
+
+
+def means_the_same(score: float | None, label: int | None) -> bool:
+    """What the label says; without one, whether the score is at least a half."""
+    return (score or 0.0) >= ALIKE if label is None else label > 0
+
+
+def best_threshold(cosines: Values, alike: NDArray[np.bool_]) -> float | None:
+    """The cosine from which on calling two texts alike has the largest F1.
+
+    It lies midway between two cosines, so that it favours neither; of equally good ones it is the
+    highest. None when no pair is alike.
+    """
+    if not alike.any():
+        return None
+    order = np.argsort(-cosines, kind="stable")
+    falling = cosines[order]
+    hits = np.cumsum(alike[order])
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + alike.sum())
+    last_of_tie = np.append(falling[1:] < falling[:-1], True)
+    best = int(np.argmax(np.where(last_of_tie, f1, -1.0)))
+    lower = falling[best + 1] if best + 1 < len(falling) else falling[best]
+    return float(falling[best] + lower) / 2
+
+
+def decisions(cosines: Values, alike: NDArray[np.bool_], threshold: float) -> Agreement:
+    """F1, precision and recall of calling pairs alike whose cosine reaches the threshold."""
+    called = cosines >= threshold
+    hits, said, true = (int(x.sum()) for x in (called & alike, called, alike))
+    found = Agreement({}, {})
+    parts = (
+        ("f1", 2 * hits, said + true, "no pair is alike, nor called so"),
+        ("precision", hits, said, "no pair reaches the threshold"),
+        ("recall", hits, true, "no pair is alike"),
+    )
+    for name, above, below, reason in parts:
+        found.values[name] = round(above / below, 6) if below else None
+        if not below:
+            found.undefined[name] = reason
     return found
 
 

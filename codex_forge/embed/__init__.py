@@ -1,0 +1,1 @@
+"""The whole corpus as vectors; only what is new or changed is encoded."""
