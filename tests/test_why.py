@@ -81,6 +81,9 @@ def _rows(*retrieved: Row, rubric: float) -> list[Row]:
     ]
 
 
+NOT_COMPARED = [{"query_id": "q9", "question": "Who rang the bell at noon?"}]
+
+
 class Harbour:
     """A store with pairs, a training, vectors and two evaluations, whose files are made by hand."""
 
@@ -90,7 +93,13 @@ class Harbour:
         self._store, self._scratch = Store(str(self.folder)), scratch
         base = {"model": Input("model", "tiny-base", "f" * 64, "f" * 64)}
         settings = {"pairs": PairsConfig().model_dump(mode="json")}
-        self._pairs = self._make("pairs", "small", settings, {}, {"pairs-train.jsonl": TRAINED})
+        self._pairs = self._make(
+            "pairs",
+            "small",
+            settings,
+            {},
+            {"pairs-train.jsonl": TRAINED, "questions-train.jsonl": NOT_COMPARED},
+        )
         settings = {"train": TrainConfig(epochs=3.0).model_dump(mode="json")}
         settings["train"].pop("stages")
         train = self._make("train", "small", settings, {"pairs": self._pairs, **base}, {})
@@ -200,6 +209,15 @@ def test_what_is_not_one_question_is_answered_with_those_it_may_be(
     said: str,
 ) -> None:
     assert knock("why", harbour.config, asked) == EXIT_CHANGE_SOMETHING
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("asked", ["q9", "rang the bell"])
+def test_a_question_of_another_part_is_told_as_such(
+    harbour: Harbour, knock: Knock, capsys: pytest.CaptureFixture[str], asked: str
+) -> None:
+    assert knock("why", harbour.config, asked) == EXIT_CHANGE_SOMETHING
+    said = "q9 (Who rang the bell at noon?) is a train question, which was not compared"
     assert said in capsys.readouterr().err
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from codex_forge import pair_files
 from codex_forge.artifact import Artifact
 from codex_forge.compare.lineage import ancestors
 from codex_forge.compare.made_with import template_of, told_settings
@@ -16,6 +17,7 @@ from codex_forge.compare.taught import Taught
 from codex_forge.compare.why_words import in_words
 from codex_forge.errors import InputError
 from codex_forge.job import Job
+from codex_forge.records import PARTS
 from codex_forge.word_index import WordIndex
 
 _LISTED = 10
@@ -31,7 +33,9 @@ def run(job: Job) -> None:
     """
     baseline, candidate = open_sides(job)
     rows = {row["query_id"]: row for row in candidate.rows()}
-    asked = chosen(job.question, list(rows.values()), candidate.artifacts[0].url)
+    judged = candidate.artifacts[0]
+    others = _others(job, judged, rows)
+    asked = chosen(job.question, list(rows.values()), judged.url, others)
     after = rows[asked["query_id"]]
     before = next(row for row in baseline.rows() if row["query_id"] == asked["query_id"])
     artifact = candidate.artifacts[after.get("fold", 0)]
@@ -44,11 +48,21 @@ def run(job: Job) -> None:
     )
 
 
-def chosen(asked: str, rows: Sequence[Row], where: str) -> Row:
+def _others(job: Job, judged: Artifact, rows: Mapping[str, Row]) -> Iterator[Row]:
+    """The questions of the bank that were not compared, each with the part that it is of."""
+    pairs = job.open("pairs", judged.manifest.inputs["pairs"].name)
+    for part in PARTS:
+        for record in pair_files.rows(pairs, f"questions-{part}"):
+            if record["query_id"] not in rows:
+                yield {**record, "part": part}
+
+
+def chosen(asked: str, rows: Sequence[Row], where: str, others: Iterable[Row] = ()) -> Row:
     """The one question with this id, this text, or this part of its text.
 
     Raises:
-        InputError: there is none (the nearest are named), or there are several.
+        InputError: there is none (it is one of the others, or the nearest are named), or there
+            are several.
     """
     if not rows:
         raise InputError("these evaluations hold no questions to explain", where=where)
@@ -67,6 +81,14 @@ def chosen(asked: str, rows: Sequence[Row], where: str) -> Row:
                 f"{len(same)} questions hold {asked!r}:\n{_list(same)}",
                 where=where,
                 do="give the query_id of one, which stands first",
+            )
+    for row in others:
+        if row["query_id"] == asked.strip() or plain in _plain(row["question"]):
+            raise InputError(
+                f"{row['query_id']} ({row['question']}) is a {row['part']} question, which was "
+                "not compared",
+                where=where,
+                do="ask about one that was; per_question.csv of the comparison lists them",
             )
     near = [rows[i] for i, _ in WordIndex(row["question"] for row in rows).search(asked, 3)]
     raise InputError(

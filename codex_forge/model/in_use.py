@@ -9,6 +9,7 @@ to unit length alike.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
@@ -23,6 +24,8 @@ from codex_forge.config import RunConfig
 from codex_forge.config.sections import ServedConfig
 from codex_forge.errors import ConfigError, InputError
 from codex_forge.model import locate
+
+log = logging.getLogger("codex_forge")
 
 Floats = NDArray[np.float32]
 Open = Callable[[str, str], Artifact]
@@ -170,6 +173,7 @@ def load_encoder(model: ModelInUse, config: RunConfig) -> EncoderInUse:
 
     if model.folder is None:
         raise ValueError("a model that is not served has a folder")
+    log.info("  loading %s", model.identity.name)
     load = load_trained if model.trained else load_base
     loaded = load(model.folder, config.model)
     embed = config.embed

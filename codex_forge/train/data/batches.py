@@ -105,7 +105,10 @@ class EpochBatches(torch.utils.data.Sampler[list[int]]):
         plan = self._planned()
         if plan.waiting and not self._told and not self._rank:
             self._told = True
-            said = "  %d of %d rows wait for another epoch: they fit into no batch of this one"
+            said = (
+                "  %d of %d rows wait for another epoch: they fit into no batch of this one "
+                "(a smaller train.batch_size holds more)"
+            )
             log.info(said, plan.waiting, len(self._texts))
         for start, end in plan.bounds:
             share = (end - start) // self._ranks
