@@ -11,6 +11,7 @@ Sources: docs.openvino.ai, "Converting a PyTorch Model" and "Dynamic quantizatio
 
 from __future__ import annotations
 
+import ctypes
 import io
 import logging
 import sys
@@ -65,7 +66,8 @@ def put_into(model: SentenceTransformer, precision: str) -> None:
     model.eval().float()
     architecture = type(transformer.model).__name__
     try:
-        transformer.model = _converted(model, precision)
+        with _signal_stack_kept():
+            transformer.model = _converted(model, precision)
     except _FAILURES as error:
         raise _does_not_convert(transformer.model, f"{type(error).__name__}: {error}") from error
     said = (architecture, version("openvino"), precision, time.perf_counter() - start)
@@ -192,6 +194,33 @@ def _compile(own: nn.Module, example: dict[str, Tensor], precision: str) -> Any:
         "ENABLE_CPU_PINNING": False,  # shards on one machine would share the first cores
     }
     return openvino.Core().compile_model(converted, "CPU", settings)
+
+
+class _Stack(ctypes.Structure):
+    """`stack_t` of Linux."""
+
+    _fields_ = (
+        ("start", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("size", ctypes.c_size_t),
+    )
+
+
+@contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Leave the thread the stack on which it handles signals.
+
+    OpenVINO sets one that is freed with the compiled model: the next SIGTERM would end the process.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    libc, before = ctypes.CDLL(None), _Stack()
+    libc.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        libc.sigaltstack(ctypes.byref(before), None)
 
 
 @contextmanager
