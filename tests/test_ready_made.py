@@ -76,11 +76,11 @@ FORMATS: dict[str, Callable[[Sequence[Row]], bytes]] = {
     "b.csv": lambda rows: as_csv(rows, ";"),
     "a.tsv": lambda rows: as_csv(rows, "\t"),
     "a.parquet": as_parquet,
-    "a.jsonl.gz": lambda rows: gzip.compress(as_jsonl(rows)),
+    "a.jsonl.gz": lambda rows: gzip.compress(as_jsonl(rows), mtime=0),
     "a.json.gz": lambda rows: gzip.compress(json.dumps(rows).encode()),
-    "a.csv.gz": lambda rows: gzip.compress(as_csv(rows)),
-    "a.tsv.gz": lambda rows: gzip.compress(as_csv(rows, "\t")),
-    "a.parquet.gz": lambda rows: gzip.compress(as_parquet(rows)),
+    "a.csv.gz": lambda rows: gzip.compress(as_csv(rows), mtime=0),
+    "a.tsv.gz": lambda rows: gzip.compress(as_csv(rows, "\t"), mtime=0),
+    "a.parquet.gz": lambda rows: gzip.compress(as_parquet(rows), mtime=0),
     "bom.csv": lambda rows: b"\xef\xbb\xbf" + as_csv(rows),
     "bom.json": lambda rows: b"\xef\xbb\xbf" + json.dumps(rows).encode(),
     "wide.csv": lambda rows: as_csv(rows).decode().encode("utf-16"),
@@ -124,7 +124,7 @@ def test_every_format_gives_the_same_records(name: str, tmp_path: Path) -> None:
 
 def test_a_store_on_s3_is_read_too(bucket: str, s3: S3Server) -> None:
     Store(bucket).write("a.parquet", as_parquet(PAIRS))
-    Store(bucket).write("b.csv.gz", gzip.compress(as_csv(PAIRS)))
+    Store(bucket).write("b.csv.gz", gzip.compress(as_csv(PAIRS), mtime=0))
     files = find_ready([ReadyData(files=(f"{bucket}/*.*",))])
     assert content(read_ready(files)) == pairs_of(PAIRS) * 2
 
@@ -298,9 +298,19 @@ def test_an_id_belongs_to_one_record(tmp_path: Path) -> None:
     "name, data, error, reason",
     [
         ("a.parquet", b"PAR1 but not really", Damaged, "is no Parquet"),
-        ("a.parquet.gz", gzip.compress(b"nothing"), Damaged, "is no Parquet"),
-        ("a.json.gz", gzip.compress(as_jsonl(PAIRS) * 99)[:90], InputError, "gzip|cut off"),
-        ("a.csv.gz", gzip.compress(as_csv(PAIRS) * 99)[:90], InputError, "cut off|damaged"),
+        ("a.parquet.gz", gzip.compress(b"nothing", mtime=0), Damaged, "is no Parquet"),
+        (
+            "a.json.gz",
+            gzip.compress(as_jsonl(PAIRS) * 99, mtime=0)[:90],
+            InputError,
+            "gzip|cut off",
+        ),
+        (
+            "a.csv.gz",
+            gzip.compress(as_csv(PAIRS) * 99, mtime=0)[:90],
+            InputError,
+            "cut off|damaged",
+        ),
         ("a.xlsx", b"PK", InputError, r"cannot be told from its name; call it \.jsonl"),
         ("a.csv", b"", InputError, "is empty"),
         ("a.csv", b"query,positive,query\n", InputError, "has two columns 'query'"),
