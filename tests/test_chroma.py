@@ -21,9 +21,9 @@ from codex_forge.chroma.rows import DIGEST, in_slices
 from codex_forge.config.sections import ChromaConfig, EmbedConfig
 from codex_forge.embeddings import batches
 from codex_forge.errors import ConfigError, InputError, StorageDown
-from codex_forge.search import ExactDense
 from codex_forge.storage.faults import PATIENCE_VARIABLE
 from tests.conftest import ROOT
+from tests.exact_dense import ExactDense
 from tests.made_embeddings import Row, embedded, read_batches, some_rows, told, write_rows
 from tests.servers.chat_server import chat_server
 from tests.servers.chroma_server import ChromaServer, chroma_server, token_gate

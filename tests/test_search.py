@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codex_forge import search
-from codex_forge.search import ExactDense, Floats, Mask, Numbers, nearest, tie_order, top, words
+from codex_forge.search import Floats, Mask, Numbers, nearest, tie_order, top, words
+from tests.exact_dense import ExactDense
 
 
 def _best_first(ids: list[str], scores: list[float]) -> list[tuple[str, float]]:

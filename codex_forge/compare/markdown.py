@@ -45,11 +45,8 @@ def _measures(report: Report) -> Iterator[str]:
     )
     yield "|---|---|---|---|---|---|---|---|"
     for name, n in report["metrics"].items():
-        yield (
-            f"| {name} | {n['baseline']:.3f} | {n['candidate']:.3f} | {n['difference']:+.3f} | "
-            f"{n['ci_low']:+.3f} to {n['ci_high']:+.3f} | {n['p_value']:.2g} | "
-            f"{n['p_holm']:.2g} | {n['win']} / {n['tie']} / {n['loss']} |"
-        )
+        counts = f"{n['win']} / {n['tie']} / {n['loss']}"
+        yield f"{_measure(name, n)} {n['p_value']:.2g} | {n['p_holm']:.2g} | {counts} |"
 
 
 def _systems(report: Report) -> Iterator[str]:
@@ -95,10 +92,7 @@ def _pairs(report: Report) -> Iterator[str]:
     yield "| measure of pairs | baseline | candidate | difference | interval |"
     yield "|---|---|---|---|---|"
     for name, n in found["measures"].items():
-        yield (
-            f"| {name} | {n['baseline']:.3f} | {n['candidate']:.3f} | {n['difference']:+.3f} | "
-            f"{n['ci_low']:+.3f} to {n['ci_high']:+.3f} |"
-        )
+        yield _measure(name, n)
     yield ""
     verdicts = (f"{side} {each['verdict']}" for side, each in found["adversarial"].items())
     yield f"Meaning against shared words: {', '.join(verdicts)}."
@@ -126,4 +120,12 @@ def _everything(report: Report) -> Iterator[str]:
     yield (
         f"On all {found['questions']} questions, trained ones too (not judged): "
         f"{found['baseline']:.2f} -> {found['candidate']:.2f} ({parts})."
+    )
+
+
+def _measure(name: str, n: Report) -> str:
+    """The first cells of a measure's row: both sides, and their difference."""
+    return (
+        f"| {name} | {n['baseline']:.3f} | {n['candidate']:.3f} | {n['difference']:+.3f} | "
+        f"{n['ci_low']:+.3f} to {n['ci_high']:+.3f} |"
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from codex_forge.model.cutting import cut
+from codex_forge.model.cutting import OVERHEAD, cut
 from codex_forge.model.loading import load_base, load_trained, loading
 from codex_forge.model.tokenising import Tokeniser, Tokens
 
@@ -33,8 +33,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 BATCH_TOKENS = {"cpu": 2048, "mps": 16_384, "cuda": 131_072}
 """Tokens that are encoded at once, padding included: measured on a CPU, guessed of others."""
-OVERHEAD = {"cpu": 16, "cuda": 2048}
-"""Tokens that a sub-batch costs beside its own."""
 
 _WINDOW = 16_384
 """Distinct texts that are tokenised, and sorted by length, together."""
@@ -181,8 +179,7 @@ class Encoder:
         import torch
 
         features: dict[str, Any] = {
-            name: _to(torch.from_numpy(array), self.model.device)
-            for name, array in tokens.padded(part).items()
+            name: on_device(array, self.model.device) for name, array in tokens.padded(part).items()
         }
         size = part.stop - part.start
         padded = size * int(tokens.lengths[part.start])
@@ -237,7 +234,11 @@ def _of_device(numbers: dict[str, int], model: SentenceTransformer) -> int:
     return numbers.get(model.device.type, numbers["cuda"])
 
 
-def _to(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+def on_device(values: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """An array as a tensor there; copied to a GPU while that computes."""
+    import torch
+
+    found = torch.from_numpy(values)
     if device.type == "cuda":
-        return values.pin_memory().to(device, non_blocking=True)
-    return values.to(device)
+        return found.pin_memory().to(device, non_blocking=True)
+    return found.to(device)

@@ -14,7 +14,8 @@ from codex_forge.errors import ConfigError
 from codex_forge.model.checks import check_folder, code_elsewhere, read_json
 
 _IDENTITY = {".json", ".txt", ".model", ".safetensors", ".py"}
-_DOCUMENT = ("document", "passage", "corpus")
+DOCUMENT = ("document", "passage", "corpus")
+"""Names under which a model may hold the prompt of documents, the first one first."""
 _NOT_NEEDED = ["*.bin", "*.onnx", "*.h5", "*.msgpack", "*.ot", "onnx/*", "openvino/*"]
 
 
@@ -148,8 +149,8 @@ def prompts(folder: Path) -> dict[str, str]:
     Some models call that of documents `passage` or `corpus`.
     """
     found = _json(folder / "config_sentence_transformers.json").get("prompts") or {}
-    names = next((n for n in _DOCUMENT if found.get(n)), _DOCUMENT[0])
-    found = {**found, _DOCUMENT[0]: found.get(names)}
+    names = next((n for n in DOCUMENT if found.get(n)), DOCUMENT[0])
+    found = {**found, DOCUMENT[0]: found.get(names)}
     return {name: text for name, text in found.items() if text}
 
 

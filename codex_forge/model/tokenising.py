@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from codex_forge.model.locate import DOCUMENT
+
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
+_PROMPTS = {"query": ("query",), "document": DOCUMENT}
 """Of each role the names under which a model may hold its prompt, the first one first."""
 
 _CHECKED = 8
@@ -83,7 +85,7 @@ class Tokeniser:
     def __init__(self, model: SentenceTransformer, role: str) -> None:
         """`role` is `query` or `document`."""
         self._model, self._role = model, role
-        name = next((name for name in PROMPTS[role] if name in model.prompts), None)
+        name = next((name for name in _PROMPTS[role] if name in model.prompts), None)
         name = name or model.default_prompt_name
         self._prompt: str | None = None if name is None else model.prompts.get(name)
         self._encode = _fast(model)

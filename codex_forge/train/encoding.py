@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.checkpoint import checkpoint
 
-from codex_forge.model.cutting import cut
+from codex_forge.model.cutting import OVERHEAD, cut
+from codex_forge.model.encoder import on_device
 from codex_forge.train.data.needs import NEEDS
 from codex_forge.train.data.rows import Rows
 from codex_forge.train.data.texts import TextTable
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
     from codex_forge.train.layers.activations import ActivationCache
 
-OVERHEAD = {"cpu": 16, "cuda": 2048}
-"""Tokens that a sub-batch costs beside its own: measured on a CPU, guessed of a GPU."""
 MICRO_BATCH = {"cpu": 4096, "cuda": 262_144}
 """Tokens of a sub-batch, padding included, where the config does not say."""
 
@@ -114,7 +113,7 @@ class Tower:
             filled[row, : len(own)] = own
             mask[row, : len(own)] = 1
         device = self.model.device
-        return {"input_ids": _to(filled, device), "attention_mask": _to(mask, device)}
+        return {"input_ids": on_device(filled, device), "attention_mask": on_device(mask, device)}
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The number format of the computation."""
@@ -173,13 +172,6 @@ class _PromptLengths:
             return {}
         length = self._lengths.get(self._table.role(number), 0)
         return {"prompt_length": length} if length else {}
-
-
-def _to(values: NDArray[np.int64], device: torch.device) -> torch.Tensor:
-    found = torch.from_numpy(values)
-    if device.type == "cuda":
-        return found.pin_memory().to(device, non_blocking=True)
-    return found.to(device)
 
 
 class Collate:

@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.servers.serving import serving
 
 Rule = Callable[[str], str]
 """Prompt -> what the model says."""
@@ -128,27 +130,11 @@ def _completion(chat: ChatServer, prompt: str) -> str:
     return json.dumps(tree)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 64
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that are killed in the middle are a part of the tests."""
-
-
 @contextmanager
 def chat_server() -> Iterator[ChatServer]:
     """A server on a free port; it ends with the context."""
     handler = type("Handler", (_Handler,), {})
-    server = _Server(("127.0.0.1", 0), handler)
-    chat = ChatServer(f"http://127.0.0.1:{server.server_address[1]}/v1")
-    handler.chat = chat  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with serving(handler) as url:
+        chat = ChatServer(f"{url}/v1")
+        handler.chat = chat  # type: ignore[attr-defined]
         yield chat
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import numpy as np
 
 from tests.servers.chat_server import Reply
+from tests.servers.serving import serving
 
 DIMENSION = 8
 Script = Callable[[int, list[str]], Reply | None]
@@ -122,23 +123,11 @@ def _openai(texts: list[str]) -> dict[str, Any]:
     return {"object": "list", "data": rows[::-1], "usage": {"total_tokens": 1}}
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-
 @contextmanager
 def embedding_server() -> Iterator[EmbeddingServer]:
     """A server on a free port; it ends with the context."""
     handler = type("Handler", (_Handler,), {})
-    server = _Server(("127.0.0.1", 0), handler)
-    served = EmbeddingServer(f"http://127.0.0.1:{server.server_address[1]}")
-    handler.served = served  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with serving(handler) as url:
+        served = EmbeddingServer(url)
+        handler.served = served  # type: ignore[attr-defined]
         yield served
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
