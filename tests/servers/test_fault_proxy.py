@@ -192,7 +192,7 @@ def test_delay_lets_the_request_go_on(through: Any, proxy: FaultProxy, key: str)
     proxy.inject(Fault("delay", seconds=0.3), method="PUT")
     begin = time.monotonic()
     through.put_object(Bucket=BUCKET, Key=key, Body=b"content")
-    assert 0.3 <= time.monotonic() - begin < 2
+    assert 0.3 <= time.monotonic() - begin < 20
     assert through.get_object(Bucket=BUCKET, Key=key)["Body"].read() == b"content"
     assert [each.outcome for each in proxy.log] == ["delay", "200"]
 
