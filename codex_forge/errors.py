@@ -52,6 +52,10 @@ class NotFound(InputError):
     """It is not there; unlike one that may not be read, which is there."""
 
 
+class NotMade(InputError):
+    """An artifact that another job makes is not there, or not all of it."""
+
+
 class Damaged(InputError):
     """It is there, and not what was written."""
 

@@ -37,8 +37,11 @@ from codex_forge.errors import (
     ConfigError,
     ForgeError,
     InputError,
+    NotMade,
     Preempted,
+    TryAgain,
 )
+from codex_forge.launching import INDEX_VARIABLES, OFFSET_VARIABLE
 from codex_forge.pair_files import CHUNKS
 from codex_forge.stopping import stop
 from codex_forge.storage import Store
@@ -47,8 +50,6 @@ log = logging.getLogger("codex_forge")
 
 _SCRATCH = "codex-forge-"
 _LOCK = ".in-use"
-
-SHARD_INDEX_VARIABLES = ("JOB_COMPLETION_INDEX", "SLURM_ARRAY_TASK_ID")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Job:
         files = find_files(self.config.corpus)
         if files.files["chunks"]:
             return files
-        pairs = self.open("pairs", self.config.run_name)
+        pairs = self.open("pairs", self.config.pairs_name)
         if CHUNKS not in pairs.files:
             raise InputError(
                 "scored pairs alone make no corpus, and none is given",
@@ -169,7 +170,8 @@ class Door:
             )
             module, function = self.run.split(":")
             try:
-                getattr(importlib.import_module(module), function)(job)
+                with _awaiting(arguments.await_inputs):
+                    getattr(importlib.import_module(module), function)(job)
             except BaseException as error:
                 job.close(exit_code_of(error), str(error))
                 raise
@@ -184,18 +186,7 @@ class Door:
             return 0
         if not self.sharded:
             raise ConfigError(f"{self.mode} cannot be sharded", do="leave --shards out")
-        for variable in SHARD_INDEX_VARIABLES:
-            if (text := os.environ.get(variable)) is not None:
-                if not text.isdigit() or int(text) >= shards:
-                    raise ConfigError(
-                        f"{variable}={text} is not an index below --shards {shards}",
-                        do="start indexes 0 to shards - 1",
-                    )
-                return int(text)
-        raise ConfigError(
-            f"--shards {shards} needs an index",
-            do=f"set {' or '.join(SHARD_INDEX_VARIABLES)} (0 to {shards - 1})",
-        )
+        return index_below(shards)
 
     def _parser(self) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(
@@ -223,12 +214,19 @@ class Door:
             else "replace an artifact that is already there, once it is made anew",
         )
         parser.add_argument(
+            "--await-inputs",
+            action="store_true",
+            help=argparse.SUPPRESS
+            if self.asks
+            else "end with 75 (try again), not 2, while an artifact that this mode reads is not "
+            "there: for launchers that start all modes at once",
+        )
+        parser.add_argument(
             "--shards",
             type=int,
             default=1,
             metavar="N",
-            help="work on one of N shards; its index comes from "
-            + " or ".join(SHARD_INDEX_VARIABLES)
+            help="work on one of N shards; its index comes from " + " or ".join(INDEX_VARIABLES)
             if self.sharded
             else argparse.SUPPRESS,
         )
@@ -249,6 +247,42 @@ class Door:
                 lines.append(f"  {key}  ({type_name(facts.annotation)}, {default})")
                 lines.append(indent(facts.description or "", " " * 6))
         return "\n".join(lines)
+
+
+@contextmanager
+def _awaiting(awaits: bool) -> Iterator[None]:
+    """Where inputs are awaited, one that is not made yet is a reason to try again."""
+    try:
+        yield
+    except NotMade as error:
+        if not awaits:
+            raise
+        raise TryAgain(error.what, where=error.where, do="it is awaited") from error
+
+
+def index_below(shards: int) -> int:
+    """Which of `shards` this process is, by what its launcher has set.
+
+    Raises:
+        ConfigError: nothing is set, or no index below `shards`.
+    """
+    for variable in INDEX_VARIABLES:
+        if (text := os.environ.get(variable)) is not None:
+            offset = os.environ.get(OFFSET_VARIABLE) or "0"
+            told = f"{variable}={text}" + (
+                f" + {OFFSET_VARIABLE}={offset}" if offset != "0" else ""
+            )
+            whole = all(part.isascii() and part.isdigit() for part in (text, offset))
+            if not whole or int(text) + int(offset) >= shards:
+                raise ConfigError(
+                    f"{told} is not an index below --shards {shards}",
+                    do="start indexes 0 to shards - 1",
+                )
+            return int(text) + int(offset)
+    raise ConfigError(
+        f"--shards {shards} needs an index",
+        do=f"set {' or '.join(INDEX_VARIABLES)} (0 to {shards - 1})",
+    )
 
 
 @contextmanager

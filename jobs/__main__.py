@@ -1,6 +1,7 @@
 """List the modes, print the config's schema, look at a store, or tidy it.
 
 python -m jobs                  the modes, a line each
+python -m jobs MODE ...         the same as python -m jobs.MODE ...
 python -m jobs schema           a JSON schema that editors understand
 python -m jobs status STORE     what is on a store: whole, partial, being made by whom, last exit
 python -m jobs gc STORE         what nothing needs any more; --delete removes it
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import json
 import signal
 import sys
@@ -18,9 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from codex_forge.storage import Store
 
 ORDER = ("pairs", "audit", "train", "embed", "evaluate", "compare")
+MANY = ("sweep",)
 ASKING = ("why",)
 LAUNCHERS = ("torchrun",)
 
@@ -29,6 +34,8 @@ def listing() -> str:
     """The modes in the order of a run, with the first line of what each door says of itself."""
     lines = ["modes, in the order of a run:"]
     lines += [f"  python -m jobs.{mode:<9} CONFIG.yaml   {_first_line(mode)}" for mode in ORDER]
+    lines += ["", "many runs of one config:"]
+    lines += [f"  python -m jobs.{name:<9} CONFIG.yaml   {_first_line(name)}" for name in MANY]
     lines += ["", "a question about a run:"]
     lines += [
         f"  python -m jobs.{name:<9} CONFIG.yaml QUESTION   {_first_line(name)}" for name in ASKING
@@ -167,6 +174,10 @@ COMMANDS = {"status": show_status, "gc": tidy, "bank": write_bank, "schema": sho
 
 def main(arguments: list[str]) -> int:
     """Answer `python -m jobs ...`."""
+    if arguments and arguments[0] in (*ORDER, *MANY, *ASKING, *LAUNCHERS):
+        door = importlib.import_module(f"jobs.{arguments[0]}")
+        answer: Callable[[list[str]], int] = getattr(door, "DOOR", door).main
+        return answer(arguments[1:])
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `python -m jobs schema | head` is no error
     if arguments and arguments[0] in COMMANDS:
         from codex_forge.job import guarded

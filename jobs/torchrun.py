@@ -3,9 +3,10 @@
     python -m jobs.torchrun --nproc-per-node 2 -m jobs.train configs/quickstart.yaml
 
 All arguments are torchrun's own (`--help`). Torchrun itself ends with 1 whatever its ranks end
-with; this ends with the failed rank's exit code, and with 75 when it was stopped by a signal.
+with; this ends with the failed rank's exit code, and with 75 when it was stopped by a signal
+or the other nodes did not come.
 SIGTERM and SIGUSR1 reach all ranks, which finish their step together; they have
-TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds (300 unless set) before they are killed.
+TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds (240 unless set) before they are killed.
 """
 
 import os
@@ -13,18 +14,20 @@ import signal
 import sys
 
 from codex_forge.errors import EXIT_BUG, EXIT_DONE, EXIT_TRY_AGAIN
+from codex_forge.launching import SHUTDOWN_SECONDS
 
 _SIGNALS = "SIGTERM,SIGINT,SIGUSR1"
 
 
 def main(arguments: list[str]) -> int:
     """Run torchrun; returns the exit code."""
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SHUTDOWN_SECONDS))
     os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", _SIGNALS)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
 
     try:
         run.main([*_option(), *arguments])
@@ -35,6 +38,10 @@ def main(arguments: list[str]) -> int:
         code = worst_of({failure.exitcode for failure in failed.failures.values()})
         print(f"error: a rank ended with exit code {code}", file=sys.stderr)
         return code
+    except RendezvousError as error:
+        said = error if str(error) else type(error).__name__  # a time-out says nothing
+        print(f"error: the other nodes did not come ({said}); run again", file=sys.stderr)
+        return EXIT_TRY_AGAIN
     return EXIT_DONE
 
 

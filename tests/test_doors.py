@@ -17,10 +17,16 @@ import yaml
 
 from codex_forge.artifact import open_artifact
 from codex_forge.config import RunConfig, keys_of
-from codex_forge.errors import EXIT_CHANGE_SOMETHING, EXIT_CODES, EXIT_DONE
+from codex_forge.errors import (
+    EXIT_BUG,
+    EXIT_CHANGE_SOMETHING,
+    EXIT_CODES,
+    EXIT_DONE,
+    EXIT_GATE_NOT_MET,
+)
 from codex_forge.job import Door
 from codex_forge.storage import Store
-from jobs.__main__ import ASKING, LAUNCHERS, ORDER
+from jobs.__main__ import ASKING, LAUNCHERS, MANY, ORDER
 from tests.conftest import ROOT, Corpus, Knock, run_module
 
 FILES = sorted({p.stem for p in (ROOT / "jobs").glob("[!_]*.py")} - {*LAUNCHERS, *ASKING})
@@ -34,6 +40,8 @@ MISSING = {
     "evaluate": "there is no pairs artifact 'small'; run python -m jobs.pairs",
     "compare": "there is no evaluate artifact 'small-base', 'small'; for small-base run jobs.embed "
     "and then jobs.evaluate with embed.model=base; for small run jobs.evaluate",
+    "sweep": "there is no compare artifact 'small'; run the modes up to compare for this config, "
+    "or give --force to start all the same",
 }
 
 
@@ -44,16 +52,17 @@ def door_of(mode: str) -> Door:
 
 
 def test_every_door_is_listed_and_nothing_else() -> None:
-    assert sorted(ORDER) == FILES == sorted(MISSING)
+    assert sorted((*ORDER, *MANY)) == FILES == sorted(MISSING)
 
 
 @pytest.mark.parametrize("arguments", [(), ("list",), ("--help",)])
 def test_the_modes_are_listed_in_the_order_of_a_run(arguments: tuple[str, ...]) -> None:
     told = run_module("jobs", *arguments)
     assert told.returncode == EXIT_DONE
-    assert re.findall(r"^  python -m jobs\.(\w+) +CONFIG\.yaml   \S", told.stdout, re.M) == list(
-        ORDER
-    )
+    assert re.findall(r"^  python -m jobs\.(\w+) +CONFIG\.yaml   \S", told.stdout, re.M) == [
+        *ORDER,
+        *MANY,
+    ]
     assert told.stderr == ""
 
 
@@ -62,6 +71,20 @@ def test_an_unknown_command_exits_2() -> None:
     assert told.returncode == EXIT_CHANGE_SOMETHING
     assert "error: unknown command 'trian'" in told.stderr
     assert "python -m jobs.train" in told.stdout
+
+
+@pytest.mark.parametrize("name", [*ORDER, *MANY, *ASKING])
+def test_a_mode_is_a_command_too(name: str) -> None:
+    """The entry point of the image: `docker run IMAGE train ...`."""
+    command, module = (run_module(*way, "--help") for way in (("jobs", name), (f"jobs.{name}",)))
+    assert command.returncode == EXIT_DONE
+    assert command.stdout == module.stdout
+
+
+def test_torchrun_is_a_command_too() -> None:
+    told = run_module("jobs", "torchrun", "--nproc-per-node", "none")
+    assert told.returncode == EXIT_BUG
+    assert "Unsupported nproc_per_node value: none" in told.stderr
 
 
 @pytest.mark.parametrize("mode", FILES)
@@ -127,7 +150,8 @@ print(json.dumps([bad, missing, sorted(heavy & set(sys.modules))]))
 """
     command = [sys.executable, "-c", program]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert json.loads(told.stdout) == [EXIT_CHANGE_SOMETHING, EXIT_CHANGE_SOMETHING, []]
+    code = EXIT_GATE_NOT_MET if mode == "sweep" else EXIT_CHANGE_SOMETHING
+    assert json.loads(told.stdout) == [EXIT_CHANGE_SOMETHING, code, []]
     first, second = told.stderr.splitlines()
     assert first == (
         f"error: {config}: unknown key train.learning_rat; did you mean train.learning_rate?"

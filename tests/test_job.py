@@ -31,7 +31,8 @@ from codex_forge.errors import (
     InputError,
     TryAgain,
 )
-from codex_forge.job import SHARD_INDEX_VARIABLES, Door, Job, guarded
+from codex_forge.job import Door, Job, guarded
+from codex_forge.launching import INDEX_VARIABLES, OFFSET_VARIABLE
 from codex_forge.storage import Store
 from tests.conftest import ROOT, SAMPLE, Corpus, Knock
 
@@ -50,6 +51,10 @@ def record(job: Job) -> None:
     }
     assert job.scratch.is_dir()
     job.store.write("told.json", json.dumps(told).encode())
+
+
+def read_pairs(job: Job) -> None:
+    job.open("pairs", job.config.run_name)
 
 
 def raise_a_bug(_: Job) -> None:
@@ -83,7 +88,7 @@ def be_interrupted(_: Job) -> None:
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No index of a scheduler; signals are afterwards what they were before."""
-    for variable in SHARD_INDEX_VARIABLES:
+    for variable in (*INDEX_VARIABLES, OFFSET_VARIABLE):
         monkeypatch.delenv(variable, raising=False)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
     yield
@@ -238,6 +243,8 @@ def test_wrong_usage_exits_2_and_shows_the_usage(
         ({"JOB_COMPLETION_INDEX": "2"}, 3, 2),
         ({"SLURM_ARRAY_TASK_ID": "1"}, 3, 1),
         ({"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "1"}, 3, 1),
+        ({"SLURM_ARRAY_TASK_ID": "1", OFFSET_VARIABLE: "1000"}, 1002, 1001),
+        ({"SLURM_ARRAY_TASK_ID": "1", OFFSET_VARIABLE: ""}, 3, 1),
         ({"SLURM_ARRAY_TASK_ID": "5"}, 1, 0),  # an array of something else: not sharded
     ],
 )
@@ -291,6 +298,44 @@ def test_a_mode_that_is_not_sharded_says_so(
     assert whole.main([str(config), "--shards", "2"]) == EXIT_CHANGE_SOMETHING
     assert capsys.readouterr().err == "error: embed cannot be sharded; leave --shards out\n"
     assert whole.main([str(config), "--shards", "1"]) == EXIT_DONE
+
+
+@pytest.mark.parametrize(
+    "offset, words",
+    [
+        ("2", f"SLURM_ARRAY_TASK_ID=1 + {OFFSET_VARIABLE}=2 is not an index below --shards 3"),
+        ("-1", f"SLURM_ARRAY_TASK_ID=1 + {OFFSET_VARIABLE}=-1 is not an index below"),
+        ("\u00b2", "is not an index below"),
+    ],
+)
+def test_an_offset_beyond_the_shards_is_refused(
+    offset: str,
+    words: str,
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    monkeypatch.setenv(OFFSET_VARIABLE, offset)
+    assert DOOR.main([str(config), "--shards", "3"]) == EXIT_CHANGE_SOMETHING
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags, code, ending",
+    [
+        ([], EXIT_CHANGE_SOMETHING, "; run python -m jobs.pairs\n"),
+        (["--await-inputs"], EXIT_TRY_AGAIN, "; it is awaited\n"),
+    ],
+)
+def test_an_input_that_is_not_made_yet_is_awaited_where_that_is_asked(
+    flags: list[str], code: int, ending: str, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    door = replace(DOOR, run=f"{__name__}:read_pairs")
+    assert door.main([str(config), *flags]) == code
+    said = capsys.readouterr().err
+    assert "there is no pairs artifact 'small'" in said
+    assert said.endswith(ending)
 
 
 # --- again -----------------------------------------------------------------------------------

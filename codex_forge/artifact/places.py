@@ -22,7 +22,7 @@ from codex_forge.errors import InputError, TryAgain
 from codex_forge.storage import Store
 
 MANIFEST = "manifest.json"
-KINDS = ("pairs", "audit", "train", "embed", "evaluate", "compare")
+KINDS = ("pairs", "audit", "train", "embed", "evaluate", "compare", "sweep")
 """First parts of the paths of artifacts: the modes that make them."""
 
 _LOOKS = 20

@@ -21,7 +21,7 @@ from codex_forge.artifact.places import (
     versions,
     whole_of,
 )
-from codex_forge.errors import InputError, NotFound, TryAgain
+from codex_forge.errors import InputError, NotFound, NotMade, TryAgain
 from codex_forge.storage import Store, faults
 
 _COPIES = 3
@@ -142,7 +142,8 @@ def open_artifact(store: Store, kind: str, name: str, cache: Path) -> Artifact:
     """Open a whole artifact for reading.
 
     Raises:
-        InputError: it is not there, or some of its shards are not there yet.
+        NotMade: it is not there, or some of its shards are not there yet.
+        InputError: its manifests do not fit together, or belong elsewhere.
     """
     versions_there = versions(store, f"{kind}/{name}")
     whole = whole_of(versions_there)
@@ -157,7 +158,7 @@ def open_artifact(store: Store, kind: str, name: str, cache: Path) -> Artifact:
     if whole:
         return Artifact(store, whole, cache)
     if not found:
-        raise InputError(
+        raise NotMade(
             f"there is no {kind} artifact {name!r}", where=where, do=f"run python -m jobs.{kind}"
         )
     if len({(m.fingerprint, m.shards) for m in found}) > 1:
@@ -167,7 +168,7 @@ def open_artifact(store: Store, kind: str, name: str, cache: Path) -> Artifact:
             do=f"run python -m jobs.{kind} --force for all of them",
         )
     have = sorted(m.shard for m in found)
-    raise InputError(
+    raise NotMade(
         f"only shards {have} of {found[0].shards} are there",
         where=where,
         do=f"run python -m jobs.{kind} for the others",

@@ -41,7 +41,8 @@ def run(job: Job) -> None:
         GateNotMet: the audit is written, and its verdict is `fail`.
     """
     config = job.config
-    pairs = job.open("pairs", config.run_name)
+    config.use.refuse_to_make("audit")
+    pairs = job.open("pairs", config.pairs_name)
     files = find_files(config.corpus)
     corpus = files.inputs(("chunks", "indexes"))
     check_same_files(pairs, corpus, [role for role in corpus if role in pairs.manifest.inputs])

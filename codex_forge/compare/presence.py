@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from codex_forge.config import RunConfig
 from codex_forge.config.sections import FOLD
-from codex_forge.errors import InputError
+from codex_forge.errors import NotMade
 from codex_forge.job import Job
 
 
@@ -19,7 +19,7 @@ def check_there(job: Job, names: Sequence[str]) -> None:
     """Name all that is missing at once: each may be the work of hours.
 
     Raises:
-        InputError: some evaluate artifacts are not there.
+        NotMade: some evaluate artifacts are not there.
     """
     folds = job.config.pairs.split.folds
     missing: dict[int, list[str]] = {}
@@ -32,12 +32,12 @@ def check_there(job: Job, names: Sequence[str]) -> None:
     told = [name for _, found in sorted(missing.items()) for name in found]
     listed = ", ".join(map(repr, told))
     if not folds:
-        raise InputError(
+        raise NotMade(
             f"there is no evaluate artifact {listed}",
             where=job.store.url("evaluate"),
             do="; ".join(f"for {name} run {_made_by(job.config, name)}" for name in told),
         )
-    raise InputError(
+    raise NotMade(
         f"cross-fitting needs all {folds} folds, and there is no evaluate artifact {listed}",
         where=job.store.url("evaluate"),
         do=f"run make crossfit CONFIG=... FOLDS={folds}, or all modes with "

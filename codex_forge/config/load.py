@@ -87,6 +87,27 @@ def parse_config(text: str, overrides: Sequence[str] = (), *, where: str) -> Run
         raise _explain(error, where) from error
 
 
+def changed(config: RunConfig, values: Mapping[str, Any], *, where: str) -> RunConfig:
+    """The config with some dotted keys set otherwise, checked whole; `where` names it in errors.
+
+    Raises:
+        ConfigError: with the key and what to do.
+    """
+    tree = config.model_dump(mode="json", exclude_unset=True)
+    for key, value in values.items():
+        place = tree
+        *sections, last = key.split(".")
+        for section in sections:
+            if not isinstance(place.get(section), dict):
+                place[section] = {}
+            place = place[section]
+        place[last] = value
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, where) from error
+
+
 def _yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader

@@ -9,7 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from codex_forge.config.pairs import PairsConfig
 from codex_forge.config.section import Paths, Positive, Section, Share, refuse_secret
+from codex_forge.config.sweep import SweepConfig
 from codex_forge.config.train import TrainConfig
+from codex_forge.config.use import UseConfig
 
 NO_TIER = ("change strategy", "too few questions", "not judged")
 """What stands in the place of a tier that is not reached, or not judged."""
@@ -368,6 +370,7 @@ class RunConfig(Section):
     """Where artifacts live: a folder, or `s3://bucket/prefix`."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 7
     """Every random choice follows from it."""
+    use: UseConfig = UseConfig()
     corpus: CorpusConfig = CorpusConfig()
     model: ModelConfig
     pairs: PairsConfig = PairsConfig()
@@ -376,6 +379,7 @@ class RunConfig(Section):
     embed: EmbedConfig = EmbedConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     compare: CompareConfig = CompareConfig()
+    sweep: SweepConfig = SweepConfig()
 
     @model_validator(mode="after")
     def _there_is_something_to_read(self) -> RunConfig:
@@ -410,12 +414,28 @@ class RunConfig(Section):
         return f"{self.name}-fold{split.fold}" if split.folds else self.name
 
     @property
+    def pairs_name(self) -> str:
+        """Name of the pairs artifact that this run reads: its own, or that of `use.pairs`."""
+        return self.use.pairs or self.run_name
+
+    @property
+    def audit_name(self) -> str:
+        """Name of the audit artifact that this run reads: its own, or that of `use.audit`."""
+        return self.use.audit or self.run_name
+
+    @property
+    def base_vectors_name(self) -> str:
+        """Name of the embed artifact of the base model, without variants."""
+        return f"{self.use.base or self.name}-base"
+
+    @property
     def embed_name(self) -> str:
         """Name of the embed artifact that this config writes or reads.
 
         All folds share the base model's vectors: those depend on the corpus alone.
         """
-        stem = self.run_name if self.embed.model == "trained" else self.name
+        whose = {"trained": self.run_name, "base": self.use.base or self.name, "served": self.name}
+        stem = whose[self.embed.model]
         return f"{stem}-{self._ending}" if self._ending else stem
 
     @property

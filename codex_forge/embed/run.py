@@ -26,6 +26,8 @@ log = logging.getLogger("codex_forge")
 def run(job: Job) -> None:
     """Embed this job's shard of the corpus, and mirror the whole artifact in ChromaDB."""
     config = job.config
+    if config.embed.model == "base":
+        config.use.refuse_to_make("base")
     files = job.corpus_files()
     model = find_model(config, job.open)
     inputs = {"model": model.identity, **files.inputs(("chunks",))}

@@ -40,7 +40,7 @@ def export(job: Job, folder: Path, part: str) -> dict[str, int]:
     """
     folder = folder.resolve()
     _check_empty(folder)
-    pairs = job.open("pairs", job.config.run_name)
+    pairs = job.open("pairs", job.config.pairs_name)
     files = job.corpus_files()
     check_same_files(pairs, files.inputs(("chunks", "indexes")), ("chunks", "indexes"))
     bank = Bank(pairs, part)

@@ -123,4 +123,4 @@ def _open_vectors(job: Job) -> Artifact:
         if job.config.embed.model == "trained":
             raise
         do = f"run python -m jobs.embed embed.model={job.config.embed.model}"
-        raise InputError(error.what, where=error.where, do=do) from error
+        raise type(error)(error.what, where=error.where, do=do) from error

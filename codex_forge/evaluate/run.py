@@ -31,7 +31,7 @@ _VOLATILE = ("report.json", "summary.md")
 
 def run(job: Job) -> None:
     """Evaluate one retriever, or a model on scored pairs alone, unless that is done."""
-    pairs = job.open("pairs", job.config.run_name)
+    pairs = job.open("pairs", job.config.pairs_name)
     alone = _model_alone(job, pairs)
     found = given(job, pairs, alone.identity if alone else None)
     recipe = job.recipe(job.config.evaluate_name, _settings(job, alone), found.inputs)

@@ -40,6 +40,7 @@ _OPERATION = {"synthesis": {"generator": {"url", "concurrency", "timeout", "api_
 
 def run(job: Job) -> None:
     """Make the pairs artifact of the run, unless it is there."""
+    job.config.use.refuse_to_make("pairs")
     sources = Sources(job)
     settings = {
         "seed": job.config.seed,

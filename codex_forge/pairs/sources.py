@@ -67,7 +67,7 @@ class Sources:
                 do="set it to 0, or give corpus.chunks",
             )
         try:
-            embedded = job.open("embed", f"{config.name}-base")
+            embedded = job.open("embed", config.base_vectors_name)
         except InputError as error:
             what = f"{error.what}, which pairs.negatives.nearest asks for"
             raise InputError(what, where=error.where, do=_EMBED) from error

@@ -51,7 +51,7 @@ def run(job: Job) -> None:
         Preempted: a signal came; the run goes on from its checkpoint when it is started again.
     """
     config = job.config
-    pairs = job.open("pairs", config.run_name)
+    pairs = job.open("pairs", config.pairs_name)
     for stage in config.train.resolved_stages:
         check(stage, pairs)
     check_report_to(config.train)
@@ -105,6 +105,8 @@ def _train(job: Job, pairs: Artifact, base: Path, start: _Start) -> None:
     from codex_forge.train.trainer import fine_tune
 
     fine_tune(job, pairs, base, start.draft, start.checkpoint)
+    # A rank that ended well could not be started again, should the first fail to publish.
+    ranks.from_first(None)
     if start.draft is not None:
         log.info("wrote %s", start.draft.url)
 
@@ -149,7 +151,7 @@ def _follow(job: Job, told: dict[str, Any]) -> _Start | None:
 
 def check_audit(job: Job, pairs: Artifact) -> None:
     """Refuse pairs that are not audited, or failed their audit."""
-    audit = job.open("audit", job.config.run_name)
+    audit = job.open("audit", job.config.audit_name)
     if audit.manifest.inputs["pairs"].digest != pairs.digest:
         raise InputError(
             "the audit is of other pairs than these", where=audit.url, do="run jobs.audit --force"

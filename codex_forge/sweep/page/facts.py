@@ -1,0 +1,161 @@
+"""What the leaderboard says, in sentences that the page and the Markdown share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from codex_forge.compare.page.scales import digits_of, scale_of
+from codex_forge.compare.page.written import number, signed, thousands
+from codex_forge.compare.pair_measures import MEASURES
+
+Board = Mapping[str, Any]
+"""The tree of leaderboard.json."""
+Tree = Mapping[str, Any]
+
+
+def ranked(board: Board) -> list[Tree]:
+    """The trials that were scored on the questions of all, best first."""
+    found = [trial for trial in board["trials"] if trial["rank"] is not None]
+    return sorted(found, key=lambda trial: int(trial["rank"]))
+
+
+def unranked(board: Board) -> list[Tree]:
+    """Trials without a rank, in the order of the plan, each with its state and a reason."""
+    told = {trial["name"]: trial for trial in board["missing"]}
+    left = [told.pop(t["name"], t) for t in board["trials"] if t["rank"] is None]
+    return sorted([*left, *told.values()], key=lambda trial: int(trial["index"]))
+
+
+def asked(board: Board) -> str:
+    """What the trials were scored on."""
+    return "scored pairs" if board["metric"] in MEASURES else "questions"
+
+
+def others_alike(board: Board) -> int:
+    """How many trials cannot be told apart from the winner, itself not counted."""
+    choice = board["choice"]
+    return len(choice["alike"]) - (choice["winner"] in choice["alike"])
+
+
+def headline(board: Board) -> str:
+    """What came of the choice, in a few words."""
+    if not board["choice"]:
+        return "No trial was chosen"
+    trials, best = len(ranked(board)), 1 + others_alike(board)
+    if trials == 1:
+        return "Only one trial has a score"
+    word = "trial is" if best == 1 else "trials may be"
+    return f"{thousands(best)} of {thousands(trials)} {word} the best"
+
+
+def no_choice(board: Board) -> str:
+    """Why nothing was chosen."""
+    if ranked(board):
+        return "Some trials have scores, and no winner was chosen among them."
+    trials = len(board["trials"])
+    if not trials:
+        return "The sweep has no trials."
+    return (
+        f"None of the {thousands(trials)} trials has a score yet."
+        if trials > 1
+        else ("The one trial has no score yet.")
+    )
+
+
+def dev_score(board: Board) -> str:
+    """The winner's dev score with its interval; its name goes before."""
+    choice, digits = board["choice"], digits_of(board["metric"])
+    won = "won with" if len(ranked(board)) > 1 else "has"
+    of = f" of {scale_of(board['metric']):g}" if asked(board) == "questions" else ""
+    score = f"{number(choice['score'], digits)}{of}"
+    by = f"{thousands(board['questions'])} {board['part']} {asked(board)}"
+    ends = f"{level(board)} interval {range_of(choice, digits)}"
+    return f"{won} {board['metric']} {score} on {by} ({ends})"
+
+
+def optimism(board: Board) -> float:
+    """How much the winner's score is expected to be too high, at least 0."""
+    return max(0.0, float(board["choice"]["optimism"]))
+
+
+def corrected(board: Board) -> float:
+    """What the winner would score on new questions of the same sort."""
+    return float(board["choice"]["score"]) - optimism(board)
+
+
+def too_high(board: Board) -> str:
+    """What the winner's score owes to being the winner's."""
+    digits, trials = digits_of(board["metric"]), len(ranked(board))
+    if trials == 1:
+        return "One trial leaves nothing to choose from, so its score is not too high for that."
+    if not round(optimism(board), digits):
+        return f"Having been the best of {thousands(trials)} adds next to nothing to its score."
+    return (
+        f"Having been the best of {thousands(trials)} adds about "
+        f"{number(optimism(board), digits)} to its score; on new {asked(board)} like these expect "
+        f"{number(corrected(board), digits)}."
+    )
+
+
+def test_sides(board: Board) -> list[tuple[str, Tree]]:
+    """The winner on test, and what stands beside it."""
+    test = board["test"] or {}
+    named = (
+        ("Winner", "winner"),
+        ("Config as it stands", "as_it_stands"),
+        ("Baseline", "baseline"),
+    )
+    return [(what, test[key]) for what, key in named if test.get(key)]
+
+
+def beside(board: Board) -> list[tuple[str, Tree]]:
+    """What stands beside the trials on dev."""
+    named = (("Config as it stands", "as_it_stands"), ("Baseline", "baseline"))
+    return [(what, board[key]) for what, key in named if board[key]]
+
+
+def test_notes(board: Board) -> Iterator[str]:
+    """What to know about the score on test, but for the warning."""
+    if not (test := board["test"]):
+        if board["choice"] and (left := len(board["missing"])):
+            word = "trial is" if left == 1 else "trials are"
+            yield f"Nothing was scored on test: {thousands(left)} {word} missing."
+        elif board["choice"]:
+            yield "Nothing was scored on test."
+        return
+    digits = digits_of(board["metric"])
+    if change := test.get("difference"):
+        ends = f" ({range_of(change, digits)})" if change.get("low") is not None else ""
+        yield f"Winner minus baseline: {signed(change['difference'], digits)}{ends}."
+
+
+def test_warning(board: Board) -> str:
+    """What takes away from the score on test; empty when nothing does."""
+    if not (names := (board["test"] or {}).get("scored_before")):
+        return ""
+    return (
+        f"Scored on test before: {', '.join(names)}. The test {asked(board)} were used more than "
+        "once, so this score may be too high as well."
+    )
+
+
+def indexes(missing: Sequence[Tree]) -> str:
+    """Indexes of trials as array jobs take them: `0,3,5-7`."""
+    found = sorted(int(trial["index"]) for trial in missing)
+    if not found:
+        return ""
+    starts = [found[0], *(after for before, after in pairwise(found) if after != before + 1)]
+    ends = [*(before for before, after in pairwise(found) if after != before + 1), found[-1]]
+    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
+
+
+def level(board: Board) -> str:
+    """The confidence in percent."""
+    return f"{100 * board['confidence']:.6g}\u00a0%"
+
+
+def range_of(side: Tree, digits: int) -> str:
+    """Both ends of an interval."""
+    return f"{number(side['low'], digits)} to {number(side['high'], digits)}"

@@ -1,0 +1,423 @@
+"""The leaderboard for people: right words, safe with hostile text, usable in a real browser."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codex_forge.sweep.page import html, markdown
+from codex_forge.sweep.page.facts import indexes
+from codex_forge.sweep.page.table import duration
+from tests import browser
+from tests.made_board import BOARDS, GRID, HOSTILE, hostile, nothing, single, whole, with_missing
+from tests.test_compare_html import CONTRAST, Page
+
+needs_browser = pytest.mark.skipif(
+    bool(browser.missing()), reason=f"no browser: {browser.missing()}"
+)
+Tree = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def boards() -> dict[str, Tree]:
+    return {name: make() for name, make in BOARDS.items()}
+
+
+def _words(board: Tree) -> str:
+    return Page(html(board)).words
+
+
+# Words.
+
+
+def test_the_headline_says_how_many_may_be_the_best_and_the_score() -> None:
+    board = whole()
+    choice = board["choice"]
+    words = _words(board)
+    assert f"{len(choice['alike'])} of 27 trials may be the best" in words
+    assert len(choice["alike"]) > 1
+    ends = f"{choice['low']:.2f} to {choice['high']:.2f}"
+    score = f"rubric {choice['score']:.2f} of 5 on 140 dev questions (95 % interval {ends})"
+    assert f"{choice['winner']} won with {score}" in words
+    expected = choice["score"] - choice["optimism"]
+    assert f"adds about {choice['optimism']:.2f} to its score" in words
+    assert f"on new questions like these expect {expected:.2f}." in words
+    assert f"{len(choice['alike']) - 1} of 26 other trials" in words
+
+
+def test_the_winner_is_set_beside_the_others_on_test() -> None:
+    board = whole()
+    words = _words(board)
+    assert "Winner on test: 3.11, interval 2.91 to 3.31" in words
+    assert "Config as it stands on test: 3.02, interval 2.82 to 3.22" in words
+    assert "Baseline on test: 2.47, interval 2.27 to 2.67" in words
+    assert "Winner minus baseline: +0.64 (0.41 to 0.87)." in words
+    assert "This is the number to quote" in words
+    board["test"]["scored_before"] = ["harbour-other"]
+    words = _words(board)
+    assert "Scored on test before: harbour-other." in words
+    assert "This is the number to quote" not in words
+
+
+def test_a_row_tells_everything_about_a_trial() -> None:
+    board = whole()
+    trial = min((t for t in board["trials"] if t["behind"]), key=lambda t: t["rank"])
+    said = html(board).split("<tr class=")[2]
+    cells = [" ".join(text.split()) for text in Page(f"<table><tr {said}").said.split("\n")]
+    text = " ".join(cell for cell in cells if cell)
+    assert f"{trial['score']:.2f}{trial['low']:.2f} to {trial['high']:.2f}" in text
+    behind = trial["behind"]
+    assert f"{behind['difference']:.2f}" in text
+    assert f"{behind['low']:.2f} to {behind['high']:.2f}".replace("-", "−") in text
+    assert f"{trial['measures']['ndcg@10']:.3f}" in text
+    assert duration(sum(trial["seconds"].values())).replace("\u00a0", " ") in text
+    for key in GRID:
+        assert f"{trial['overrides'][key]:g}" in text or str(trial["overrides"][key]) in text
+
+
+def test_bars_are_as_long_as_their_intervals() -> None:
+    board = whole()
+    page = Page(html(board).split('id="trials-body"')[1].split("</tbody>")[0])
+    lines = [a for tag, a in page.elements if a.get("class") == "range"]
+    drawn = [float(a["x2"][:-1]) - float(a["x1"][:-1]) for a in lines]
+    found = sorted(board["trials"], key=lambda trial: int(trial["rank"]))
+    widths = [trial["high"] - trial["low"] for trial in found]
+    assert len({round(a / b, 0) for a, b in zip(drawn, widths, strict=True)}) == 1
+
+
+def test_missing_trials_have_a_reason_and_a_command() -> None:
+    words = _words(with_missing())
+    assert "4 of 27 trials have no rank; they took no part in the choice." in words
+    assert "train.batch_size 4096 does not fit on this device; lower it" in words
+    assert "evaluated on other questions" in words
+    assert "python -m jobs.sweep CONFIG.yaml. As indexes of an array job: 4-6" in words
+    assert "Nothing was scored on test: 3 trials are missing." in words
+
+
+def test_without_any_score_there_is_no_choice() -> None:
+    page = Page(html(nothing()))
+    assert "No trial was chosen" in page.words
+    assert "None of the 27 trials has a score yet." in page.words
+    assert page.ids("section") == ["missing"]
+
+
+def test_a_single_trial_is_not_called_the_best() -> None:
+    page = Page(html(single()))
+    assert "Only one trial has a score" in page.words
+    assert "One trial leaves nothing to choose from" in page.words
+    assert page.ids("section") == ["trials"]
+    assert "How sure the choice is" not in page.words
+
+
+def test_a_sweep_of_scored_pairs_speaks_of_pairs() -> None:
+    board = {**whole(), "metric": "spearman"}
+    for trial in board["trials"]:
+        trial["measures"] = {"spearman": trial["score"], "roc_auc": 0.8}
+    words = _words(board)
+    assert f"won with spearman {board['choice']['score']:.3f} on 140 dev scored pairs" in words
+    assert "The test scored pairs were used once" in words
+    assert "question" not in words
+    assert "question" not in markdown(board)
+
+
+def test_each_key_that_varies_has_a_plot_with_means() -> None:
+    board = whole()
+    page = Page(html(board))
+    for key, values in GRID.items():
+        means = []
+        for value in values:
+            scores = [t["score"] for t in board["trials"] if t["overrides"][key] == value]
+            means.append(f"{value:g}: {sum(scores) / len(scores):.2f} (9 trials)")
+        assert f"Mean rubric by {key}: {', '.join(means)}" in page.words
+    dots = [a for tag, a in page.elements if tag == "circle" and "dot" in a.get("class", "")]
+    assert len(dots) == 3 * 27
+    assert sum("won" in dot["class"] for dot in dots) == 3
+
+
+def test_a_trial_without_a_key_stands_for_the_config() -> None:
+    board = whole()
+    del board["trials"][5]["overrides"]["train.epochs"]
+    assert "by train.epochs: as in config: " in _words(board)
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_headings_and_tables_make_sense_without_eyes(name: str, boards: dict[str, Tree]) -> None:
+    page = Page(html(boards[name]))
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert all(below <= above + 1 for above, below in itertools.pairwise(levels))
+    tags = [tag for tag, _ in page.elements]
+    assert tags.count("caption") == tags.count("table")
+    assert all("scope" in attrs for tag, attrs in page.elements if tag == "th")
+    drawn = [attrs for tag, attrs in page.elements if tag == "svg"]
+    assert all(a.get("role") == "img" or a.get("aria-hidden") == "true" for a in drawn)
+    links = [a["href"] for tag, a in page.elements if tag == "a" and a.get("class") != "skip"]
+    assert [link[1:] for link in links] == page.ids("section")
+    assert "None" not in page.words.replace("None of the", "")
+    assert "nan" not in page.words.split()
+
+
+def test_hostile_text_stays_text() -> None:
+    page = Page(html(hostile()))
+    tags = [tag for tag, _ in page.elements]
+    assert "img" not in tags
+    assert tags.count("script") == 1
+    assert not [a for _, attrs in page.elements for a in attrs if a.startswith("on")]
+    assert page.said.count(HOSTILE) > 10
+
+
+def test_nothing_points_outside() -> None:
+    page = Page(html(with_missing()))
+    for tag, attrs in page.elements:
+        for name in ("src", "href", "action", "srcset", "poster"):
+            assert attrs.get(name, "#").startswith(("#", "data:")), (tag, attrs)
+    assert "url(" not in page.blocks["style"]
+    assert "@import" not in page.blocks["style"]
+    policy = next(a["content"] for _, a in page.elements if "http-equiv" in a)
+    assert policy.startswith("default-src 'none';")
+
+
+def test_the_same_board_gives_the_same_page() -> None:
+    assert html(whole()) == html(whole())
+
+
+def test_a_missing_key_is_an_error_not_a_gap() -> None:
+    board = copy.deepcopy(whole())
+    del board["confidence"]
+    with pytest.raises(KeyError):
+        html(board)
+
+
+@pytest.mark.parametrize(
+    ("found", "written"),
+    [([], ""), ([3], "3"), ([7, 5, 6, 0, 3], "0,3,5-7"), ([0, 1], "0-1"), ([1, 3], "1,3")],
+)
+def test_indexes_are_written_as_array_jobs_take_them(found: list[int], written: str) -> None:
+    assert indexes([{"index": i} for i in found]) == written
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"), [(4, "4\u00a0s"), (90, "1.5\u00a0min"), (30_000, "8.3\u00a0h")]
+)  # fmt: skip
+def test_times_are_written_in_the_unit_that_suits_them(seconds: float, written: str) -> None:
+    assert duration(seconds) == written
+
+
+# Markdown.
+
+
+def test_markdown_says_the_same() -> None:
+    board = whole()
+    text = markdown(board)
+    choice = board["choice"]
+    assert f"**{len(choice['alike'])} of 27 trials may be the best.**" in text
+    assert f"{choice['winner']} won with rubric {choice['score']:.2f} of 5" in text
+    assert "- Winner on test: 3.11 (2.91 to 3.31), " in text
+    assert "- Baseline on dev: 2.51 (2.31 to 2.71), harbour-base" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 27
+    assert len({row.count("|") for row in rows}) == 1
+    assert rows[2].startswith(f"| 1 | {choice['winner']} |")
+
+
+def test_markdown_of_hostile_text_is_a_table_still() -> None:
+    from markdown_it import MarkdownIt
+
+    rendered = MarkdownIt("commonmark").enable("table").render(markdown(hostile()))
+    assert "<script" not in rendered
+    assert "<img" not in rendered
+    page = Page(rendered)
+    tags = [tag for tag, _ in page.elements]
+    assert tags.count("td") == 4 * tags.count("th")
+
+
+def test_markdown_names_what_is_missing() -> None:
+    text = markdown(with_missing())
+    assert "4 of 27 trials have no rank:" in text
+    assert "(failed): train.batch_size 4096 does not fit on this device; lower it" in text
+    assert "as indexes of an array: `4-6`." in text
+    assert "None of the 27 trials has a score yet." in markdown(nothing())
+
+
+# In a real browser.
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with browser.chromium(tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def addresses(boards: dict[str, Tree], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("pages")
+    found = {}
+    for place, (name, board) in enumerate(boards.items()):
+        path = folder / f"{place}.html"
+        path.write_text(html(board), encoding="utf-8")
+        found[name] = path.as_uri()
+    return found
+
+
+def _column(driver: Any, selector: str) -> list[str]:
+    script = "return [...document.querySelectorAll(arguments[0])].map((c) => c.innerText)"
+    return [str(text) for text in driver.execute_script(script, f"#trials-body {selector}")]
+
+
+def _status(driver: Any) -> str:
+    return str(driver.execute_script("return document.getElementById('trials-status').innerText"))
+
+
+@needs_browser
+@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark"), (320, "light")])
+def test_the_page_is_whole(
+    driver: Any, addresses: dict[str, str], name: str, width: int, scheme: str
+) -> None:
+    browser.screen(driver, width, 800, scheme)
+    driver.get(addresses[name])
+    assert browser.problems(driver) == []
+    assert driver.execute_script("return performance.getEntriesByType('resource')") == []
+    wide, given = driver.execute_script(
+        "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"
+    )
+    assert wide <= given <= width
+    back = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", back)[:3])) < 200) is (scheme == "dark")
+    assert driver.execute_script("return window.owned === undefined")
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_what_is_behind_it(
+    driver: Any, addresses: dict[str, str], scheme: str
+) -> None:
+    browser.screen(driver, 1280, 800, scheme)
+    driver.get(addresses["with missing"])
+    assert driver.execute_script(CONTRAST) == []
+
+
+@needs_browser
+def test_drawings_keep_to_their_frame(driver: Any, addresses: dict[str, str]) -> None:
+    browser.screen(driver, 390, 800)
+    driver.get(addresses["whole"])
+    outside = driver.execute_script(
+        "return [...document.querySelectorAll('.key-plot circle, .sides circle')].filter((c) => {"
+        "const a = c.getBoundingClientRect(), b = c.ownerSVGElement.getBoundingClientRect();"
+        "return a.left < b.left - 6 || a.right > b.right + 6 || a.top < b.top"
+        " || a.bottom > b.bottom"
+        "}).length"
+    )
+    assert outside == 0
+    lengths = driver.execute_script(
+        "return [...document.querySelectorAll('#trials-body .range')]"
+        ".map((c) => c.getBoundingClientRect().width)"
+    )
+    assert len(lengths) == 27
+    assert min(lengths) > 10
+
+
+@needs_browser
+def test_headers_sort_and_say_so(driver: Any, addresses: dict[str, str]) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    browser.screen(driver, 1280, 800)
+    driver.get(addresses["whole"])
+    assert [int(rank) for rank in _column(driver, ".c-rank")] == list(range(1, 28))
+    header = driver.find_element(By.CSS_SELECTOR, "th[data-sort=key0]")
+    button = header.find_element(By.TAG_NAME, "button")
+    button.send_keys(Keys.ENTER)
+    assert header.get_attribute("aria-sort") == "ascending"
+    rates = [float(text) for text in _column(driver, "td:nth-child(3)")]
+    assert rates == sorted(rates)
+    assert rates[0] < rates[-1]
+    button.send_keys(Keys.SPACE)
+    assert header.get_attribute("aria-sort") == "descending"
+    assert [float(text) for text in _column(driver, "td:nth-child(3)")] == rates[::-1]
+    assert len(driver.find_elements(By.CSS_SELECTOR, "th[aria-sort=ascending]")) == 0
+    driver.find_element(By.CSS_SELECTOR, "th[data-sort=best] button").click()
+    ranks = [int(rank) for rank in _column(driver, ".c-rank")]
+    shares = {t["rank"]: t["best_share"] for t in whole()["trials"]}
+    assert [shares[rank] for rank in ranks] == sorted(shares.values(), reverse=True)
+
+
+@needs_browser
+def test_filters_and_more(driver: Any, addresses: dict[str, str], boards: dict[str, Tree]) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select
+
+    browser.screen(driver, 1280, 800)
+    driver.get(addresses["many"])
+    assert _status(driver) == "Showing 50 of 1000 trials"
+    driver.find_element(By.ID, "trials-more").click()
+    assert _status(driver) == "Showing 250 of 1000 trials"
+    alike = len(boards["many"]["choice"]["alike"])
+    kind = Select(driver.find_element(By.ID, "kind"))
+    kind.select_by_visible_text("Behind")
+    assert _status(driver) == f"Showing 50 of {1000 - alike} trials that fit (1000 in all)"
+    assert all("behind" in text for text in _column(driver, "th"))
+    kind.select_by_visible_text("May be the best")
+    assert f"of {alike} trials that fit" in _status(driver)
+    driver.find_element(By.ID, "trials-clear").click()
+    driver.find_element(By.ID, "filter").send_keys("EPOCHS-7")
+    assert _status(driver) == "Showing 50 of 100 trials that fit (1000 in all)"
+    driver.find_element(By.ID, "filter").send_keys(" no such words")
+    assert _column(driver, "td") == ["No trial fits. Clear the filters to see all."]
+    assert browser.problems(driver) == []
+
+
+@needs_browser
+def test_the_keyboard_reaches_everything(driver: Any, addresses: dict[str, str]) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    browser.screen(driver, 1280, 800)
+    driver.get(addresses["with missing"])
+    driver.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
+    assert driver.switch_to.active_element.get_attribute("class") == "skip"
+    wide = "return [...document.querySelectorAll('.scroll')].every((e) => e.tabIndex === 0)"
+    assert driver.execute_script(wide)
+
+
+@needs_browser
+def test_on_paper_all_trials_are_there_and_controls_are_gone(
+    driver: Any, addresses: dict[str, str]
+) -> None:
+    browser.screen(driver, 700, 1000, media="print")
+    driver.get(addresses["many"])
+    driver.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert len(_column(driver, "th")) == 1000
+    seen = "return getComputedStyle(document.querySelector('.controls')).display"
+    assert driver.execute_script(seen) == "none"
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= 700
+    driver.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert len(_column(driver, "th")) == 50
+    browser.screen(driver, 1280, 800)
+
+
+@needs_browser
+def test_without_scripts_the_table_is_whole(
+    driver: Any, addresses: dict[str, str], tmp_path: Path
+) -> None:
+    browser.screen(driver, 1280, 800)
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        driver.get(addresses["many"])
+        found = driver.execute_cdp_cmd("DOM.getDocument", {"depth": 0})["root"]["nodeId"]
+        rows = driver.execute_cdp_cmd(
+            "DOM.querySelectorAll", {"nodeId": found, "selector": "#trials-body tr"}
+        )
+        assert len(rows["nodeIds"]) == 1000
+        shown = driver.execute_cdp_cmd(
+            "DOM.querySelectorAll", {"nodeId": found, "selector": ".controls:not([hidden])"}
+        )
+        assert shown["nodeIds"] == []
+    finally:
+        driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
