@@ -11,6 +11,7 @@ SHARDS ?= 2
 FOLDS ?= 5
 SEED ?= 7
 STORE ?= artifacts
+OVERLAY ?= minimal
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := $(BIN)/python -m
@@ -21,13 +22,16 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export QUESTION
 
+given = $(if $(filter command environment,$(firstword $(origin $(1)))),$(1)='$($(1))')
+K8S = OVERLAY=$(OVERLAY) CONFIG=$(CONFIG) PYTHON=$(abspath $(BIN))/python $(call given,IMAGE) $(call given,SHARDS) $(call given,PARALLEL) k8s/run.sh
+
 MODES := pairs audit train embed evaluate compare
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo baseline bm25 hybrid why crossfit demo-smoke test test-all chaos check format clean schema bench embed-shards status gc $(MODES)
+.PHONY: help setup demo baseline bm25 hybrid why crossfit demo-smoke test test-all test-image test-slurm test-cluster chaos check format clean schema bench sweep sweep-plan sweep-collect embed-shards k8s-pipeline k8s-sweep k8s-show image image-run status gc $(MODES)
 
 help: ## what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 	@echo
 	@echo "  a mode on your own config:  make train CONFIG=configs/mine.yaml ARGS='train.epochs=2'"
 
@@ -86,18 +90,51 @@ crossfit: $(READY) ## every question scored by a model that never saw it: FOLDS 
 	  $(RUN) jobs.evaluate "$$@" evaluate.retriever=hybrid; done
 	@$(RUN) jobs.compare $(CONFIG) pairs.split.folds=$(FOLDS) $(ARGS)
 
+sweep: $(READY) ## all trials of the sweep that are not done, then the leaderboard (PARALLEL=2: two at a time)
+	@if [ -z "$(PARALLEL)" ]; then $(RUN) jobs.sweep $(CONFIG) $(ARGS); else \
+	  n=$$($(RUN) jobs.sweep $(CONFIG) --size $(ARGS)); \
+	  export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$((($$(nproc) + $(PARALLEL) - 1) / $(PARALLEL)))}; \
+	  seq 0 $$((n - 1)) | xargs -P $(PARALLEL) -I{} env JOB_COMPLETION_INDEX={} \
+	    $(RUN) jobs.sweep $(CONFIG) --shards "$$n" $(ARGS); fi
+	@$(RUN) jobs.sweep $(CONFIG) --collect $(ARGS)
+
+sweep-plan: $(READY) ## the trials of the config's sweep; nothing is run
+	@$(RUN) jobs.sweep $(CONFIG) --plan $(ARGS)
+
+sweep-collect: $(READY) ## the leaderboard, and the winner's score on test questions
+	@$(RUN) jobs.sweep $(CONFIG) --collect $(ARGS)
+
 embed-shards: $(READY) ## embed in SHARDS processes, one after another
 	@for i in $$(seq 0 $$(($(SHARDS) - 1))); do \
 	  JOB_COMPLETION_INDEX=$$i $(RUN) jobs.embed $(CONFIG) --shards $(SHARDS) $(ARGS); done
 
-test: $(READY) ## all tests but the slow ones
-	@$(PYTEST) -m 'not slow'
+test: $(READY) ## all tests but the slow ones and those below
+	@$(PYTEST) -m 'not slow and not image and not slurm and not cluster'
 
-test-all: $(READY) ## all tests
-	@$(PYTEST)
+test-all: $(READY) ## the slow ones, too
+	@$(PYTEST) -m 'not image and not slurm and not cluster'
+
+test-image: $(READY) ## builds the image and runs it (as root: podman, buildah, runc)
+	@$(RUN) pytest -m image
+
+test-slurm: $(READY) ## chain, sweep and two nodes on a real Slurm, started for it (as root)
+	@$(RUN) pytest -m slurm
+
+test-cluster: $(READY) ## the manifests on the Kubernetes that KUBECONFIG names
+	@$(RUN) pytest -m cluster
 
 chaos: $(READY) ## the fault suite: kill points, storage faults, ranks (an hour; SEED=7)
 	@$(RUN) tests.chaos all --seed $(SEED)
+
+k8s-pipeline: ## the chain on Kubernetes, in order (OVERLAY=gpu CONFIG=... IMAGE=... SHARDS=16)
+	@$(K8S) pipeline
+
+k8s-sweep: $(READY) ## the sweep on Kubernetes, then its leaderboard (PARALLEL=8)
+	@$(K8S) sweep
+
+k8s-show: $(READY) ## the manifests of chain and sweep; nothing is applied
+	@$(K8S) show pipeline
+	@$(K8S) show sweep
 
 status: $(READY) ## what is on the STORE: whole, partial, being made by whom, last exits
 	@$(RUN) jobs status $(STORE)
