@@ -12,6 +12,15 @@ FOLDS ?= 5
 SEED ?= 7
 STORE ?= artifacts
 OVERLAY ?= minimal
+PARALLEL ?=
+MODE ?=
+IMAGE ?= codex-forge
+BASE_IMAGE ?=
+EXTRAS ?= demo
+IMAGE_ARGS ?=
+RUN_ARGS ?=
+# The first that answers; buildah builds, and runs nothing.
+ENGINE ?= $(shell for e in docker podman buildah; do "$$e" info >/dev/null 2>&1 && echo "$$e" && break; done)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := $(BIN)/python -m
@@ -125,6 +134,22 @@ test-cluster: $(READY) ## the manifests on the Kubernetes that KUBECONFIG names
 
 chaos: $(READY) ## the fault suite: kill points, storage faults, ranks (an hour; SEED=7)
 	@$(RUN) tests.chaos all --seed $(SEED)
+
+image: ## the container image (IMAGE, BASE_IMAGE, EXTRAS, IMAGE_ARGS); docker, podman or buildah
+	@engine='$(ENGINE)'; [ -n "$$engine" ] || { echo 'needs docker, podman or buildah'; exit 2; }; \
+	  [ "$$engine" = docker ] || set -- --format docker --layers; \
+	  $$engine build "$$@" --tag '$(IMAGE)' $(if $(BASE_IMAGE),--build-arg 'BASE_IMAGE=$(BASE_IMAGE)') \
+	    --build-arg 'EXTRAS=$(EXTRAS)' \
+	    --build-arg "VERSION=$$(sed -nE 's/^version = "(.+)"/\1/p' pyproject.toml)" \
+	    --build-arg "REVISION=$$(git describe --always --dirty --abbrev=40 --match= 2>/dev/null || echo unknown)" \
+	    $(IMAGE_ARGS) .
+
+image-run: ## one mode in the image: make image-run MODE=train (the store is the folder STORE)
+	@engine='$(ENGINE)'; mkdir -p '$(STORE)'; \
+	  [ "$${engine##*/}" != podman ] || [ "$$(id -u)" = 0 ] || set -- --userns keep-id; \
+	  $$engine run --rm --read-only --tmpfs /tmp --shm-size 2g "$$@" --user "$$(id -u):$$(id -g)" \
+	    --env CODEX_FORGE_CHROMA=/data/chroma --volume '$(abspath $(STORE)):/data' --volume '$(abspath $(CONFIG)):/config/run.yaml:ro' \
+	    $(RUN_ARGS) '$(IMAGE)' $(if $(MODE),$(MODE) /config/run.yaml $(ARGS))
 
 k8s-pipeline: ## the chain on Kubernetes, in order (OVERLAY=gpu CONFIG=... IMAGE=... SHARDS=16)
 	@$(K8S) pipeline

@@ -98,6 +98,8 @@ VARIABLES: dict[str, str] = {
     "AWS_ENDPOINT_URL": "the S3 server, when it is not Amazon's",
     "CODEX_FORGE_CACHE": "a folder that outlives a job: what frozen layers and teachers gave, and "
     "models copied from a store",
+    "CODEX_FORGE_STORE, CODEX_FORGE_CHROMA": "store and ChromaDB folder of the shipped configs (in "
+    "the image /data and /tmp/chroma)",
     "CODEX_FORGE_CHROMA_TOKEN": "bearer token of the ChromaDB server",
     OFFSET_VARIABLE: "added to the index of a shard or trial (0)",
     "CODEX_FORGE_GENERATOR_PATIENCE": "seconds that a generator may not answer",

@@ -20,11 +20,12 @@ from safetensors.torch import load_file
 
 from codex_forge.artifact import Draft, Recipe, begin
 from codex_forge.errors import Preempted
+from codex_forge.model.lasting import CACHE_VARIABLE
 from codex_forge.storage import Store
 from codex_forge.train import checkpoints
 from codex_forge.train.checkpoints import keeping, read_state
 from codex_forge.train.data.batches import EpochBatches
-from codex_forge.train.ready import CACHE_VARIABLE, Ready, getting_ready
+from codex_forge.train.ready import Ready, getting_ready
 from codex_forge.train.stages import make_trainer
 from tests.servers.fault_proxy import Fault, fault_proxy
 from tests.servers.s3 import S3Server

@@ -108,5 +108,7 @@ def test_every_variable_that_is_read_is_told() -> None:
         "TOKENIZERS_PARALLELISM",
         "TORCHELASTIC_SIGNALS_TO_HANDLE",
     }
+    for path in (ROOT / "configs").glob("*.yaml"):
+        read |= set(re.findall(r"\$\{(CODEX_FORGE_[A-Z_]+)", path.read_text()))
     ours = {name for name in told if name.startswith("CODEX_FORGE_")}
     assert ours <= read

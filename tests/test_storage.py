@@ -438,6 +438,11 @@ def test_a_full_disk_is_a_reason_to_try_again(tiny_disk: Path, tmp_path: Path) -
         (OSError(errno.EDQUOT, "Disk quota exceeded"), TryAgain, "no space left; free disk space"),
         (OSError(errno.EIO, "Input/output error"), TryAgain, "storage failed"),
         (PermissionError(errno.EACCES, "Permission denied"), InputError, "access refused; check"),
+        (
+            OSError(errno.EROFS, "Read-only file system"),
+            InputError,
+            "refused .read-only file system.; check",
+        ),
         (FileNotFoundError(errno.ENOENT, "gone"), InputError, "not found; check the path"),
         (InputError("already ours"), InputError, "already ours"),
         (KeyError("a bug"), KeyError, "a bug"),

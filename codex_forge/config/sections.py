@@ -47,7 +47,8 @@ class ModelConfig(Section):
     """The embedding model that everything starts from."""
 
     base: str = Field(min_length=1)
-    """A folder, `package:NAME/FOLDER` (inside an installed Python package), or a model hub id."""
+    """A folder, `package:NAME/FOLDER` (inside an installed Python package), a model hub id, or an
+    `s3://` URL of a model's folder or of a train artifact (`s3://bucket/forge/train/wiki`)."""
     revision: str | None = None
     """Commit or tag of a model hub id."""
     max_seq_length: Positive | None = None

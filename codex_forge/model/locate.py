@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from codex_forge.artifact import Input, hash_file, hash_json
+from codex_forge.config.section import refuse_secret
 from codex_forge.config.sections import ModelConfig
 from codex_forge.errors import ConfigError
 from codex_forge.model.checks import check_folder, code_elsewhere, read_json
+from codex_forge.model.fetch import NOT_NEEDED, fetch
 
 _IDENTITY = {".json", ".txt", ".model", ".safetensors", ".py"}
 DOCUMENT = ("document", "passage", "corpus")
 """Names under which a model may hold the prompt of documents, the first one first."""
-_NOT_NEEDED = ["*.bin", "*.onnx", "*.h5", "*.msgpack", "*.ot", "onnx/*", "openvino/*"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class BaseModel:
 
 
 def locate(config: ModelConfig, key: str = "model.base") -> BaseModel:
-    """Find the base model: a folder, `package:NAME/FOLDER`, or a model hub id.
+    """Find the base model: a folder, a URL, `package:NAME/FOLDER`, or a model hub id.
 
     Args:
         config: names it.
@@ -36,6 +37,8 @@ def locate(config: ModelConfig, key: str = "model.base") -> BaseModel:
 
     Raises:
         ConfigError: there is no such model here; says how to get it.
+        InputError: the store that it is on refuses.
+        TryAgain: that store does not answer now.
     """
     folder = _folder(config, key)
     name = f"{key} {config.base!r}"
@@ -66,12 +69,27 @@ def _hashes(folder: Path) -> list[list[str]]:
 def _folder(config: ModelConfig, key: str) -> Path:
     if config.base.startswith("package:"):
         return _in_package(config.base, key)
+    if "://" in config.base:
+        return _from_store(config.base, key)
     path = Path(config.base).expanduser()
     if path.is_dir():
-        return path
+        return fetch(str(path.resolve()), f"{key} {config.base!r}") if _is_trained(path) else path
     if config.base.startswith((".", "/", "~")):
         raise ConfigError("no such folder", where=f"{key} {config.base!r}", do="check it")
     return _from_hub(config, key)
+
+
+def _is_trained(folder: Path) -> bool:
+    """Whether it is that of a train artifact: its versions hold the model."""
+    return folder.resolve().parent.name == "train" and not any(folder.glob("*.json"))
+
+
+def _from_store(url: str, key: str) -> Path:
+    try:
+        refuse_secret(url)
+    except ValueError as error:
+        raise ConfigError(str(error), where=key) from error
+    return fetch(url, f"{key} {url!r}")
 
 
 def _in_package(base: str, key: str) -> Path:
@@ -98,7 +116,7 @@ def _from_hub(config: ModelConfig, key: str) -> Path:
         config.base,
         f"{key} {config.base!r} is neither a folder nor a model that can be had from the hub",
         revision=config.revision,
-        ignore_patterns=_NOT_NEEDED,
+        ignore_patterns=list(NOT_NEEDED),
     )
 
 

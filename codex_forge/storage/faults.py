@@ -120,8 +120,9 @@ def _of_os(error: OSError, url: str) -> ForgeError:
     code = _code(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TryAgain("no space left", where=url, do="free disk space and run again")
-    if isinstance(error, PermissionError):
-        return InputError(f"access refused {code}".strip(), where=url, do=_CREDENTIALS)
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        why = "(read-only file system)" if error.errno == errno.EROFS else code
+        return InputError(f"access refused {why}".strip(), where=url, do=_CREDENTIALS)
     if isinstance(error, NotADirectoryError | IsADirectoryError | FileExistsError):
         return InputError(f"not usable as a store ({error.strerror})", where=url)
     if _is_final(error):

@@ -144,6 +144,11 @@ class Store:
         found = self._do(folder, self._local_sizes if self.is_local else self._remote_sizes)
         return {f"{folder}/{name}" if folder else name: size for name, size in found.items()}
 
+    def states(self, folder: str) -> dict[str, str]:
+        """What changes with the content of an object, by path: size, and tag or time."""
+        found = self._do(folder, self._local_states if self.is_local else self._remote_states)
+        return {f"{folder}/{name}" if folder else name: state for name, state in found.items()}
+
     def check_sizes(self, folder: str, sizes: Mapping[str, int]) -> None:
         """Make sure that the store shows all of these files at their sizes, before they count.
 
@@ -254,12 +259,30 @@ class Store:
             if not _is_part(path)
         }
 
+    def _local_states(self, url: str) -> dict[str, str]:
+        base = Path(url)
+        return {
+            path.relative_to(base).as_posix(): f"{facts.st_size} {facts.st_mtime_ns}"
+            for path, facts in _files(base)
+            if not _is_part(path)
+        }
+
+    def _remote_states(self, url: str) -> dict[str, str]:
+        tags = ("ETag", "etag", "created")
+        return {
+            name: f"{facts['size']} {next((facts[tag] for tag in tags if tag in facts), '')}"
+            for name, facts in self._remote_facts(url).items()
+        }
+
     def _remote_sizes(self, url: str) -> dict[str, int]:
+        return {name: int(facts["size"]) for name, facts in self._remote_facts(url).items()}
+
+    def _remote_facts(self, url: str) -> dict[str, dict[str, Any]]:
         found = self._call("find", url, detail=True)
         # An object of the folder's own name, and the empty `x/` that consoles make, are no files.
         prefix = url.split("://", 1)[1] + "/"
         return {
-            key.removeprefix(prefix): int(facts["size"])
+            key.removeprefix(prefix): facts
             for key, facts in found.items()
             if key.startswith(prefix) and key[-1] != "/"
         }

@@ -16,6 +16,7 @@ from codex_forge.artifact import Artifact
 from codex_forge.config import RunConfig
 from codex_forge.config.train import TrainConfig
 from codex_forge.model.encoder import load_base
+from codex_forge.model.lasting import CACHE_VARIABLE
 from codex_forge.train import ranks
 from codex_forge.train.checkpoints import Keeper
 from codex_forge.train.data.distillation import Teacher, labels_for
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("codex_forge")
 
-CACHE_VARIABLE = "CODEX_FORGE_CACHE"
 _PROBED = 8
 """Texts whose vectors must stay the same when adapters are merged."""
 
