@@ -100,12 +100,12 @@ crossfit: $(READY) ## every question scored by a model that never saw it: FOLDS 
 	@$(RUN) jobs.compare $(CONFIG) pairs.split.folds=$(FOLDS) $(ARGS)
 
 sweep: $(READY) ## all trials of the sweep that are not done, then the leaderboard (PARALLEL=2: two at a time)
-	@if [ -z "$(PARALLEL)" ]; then $(RUN) jobs.sweep $(CONFIG) $(ARGS); else \
-	  n=$$($(RUN) jobs.sweep $(CONFIG) --size $(ARGS)); \
+	@code=0; if [ -z "$(PARALLEL)" ]; then $(RUN) jobs.sweep $(CONFIG) $(ARGS) || code=$$?; else \
+	  n=$$($(RUN) jobs.sweep $(CONFIG) --size $(ARGS)) || exit; \
 	  export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$((($$(nproc) + $(PARALLEL) - 1) / $(PARALLEL)))}; \
-	  seq 0 $$((n - 1)) | xargs -P $(PARALLEL) -I{} env JOB_COMPLETION_INDEX={} \
-	    $(RUN) jobs.sweep $(CONFIG) --shards "$$n" $(ARGS); fi
-	@$(RUN) jobs.sweep $(CONFIG) --collect $(ARGS)
+	  seq 0 $$((n - 1)) | xargs -P $(PARALLEL) -I{} sh -c 'JOB_COMPLETION_INDEX={} "$$@" || exit 1' trial \
+	    $(RUN) jobs.sweep $(CONFIG) --shards "$$n" $(ARGS) || code=1; fi; \
+	  $(RUN) jobs.sweep $(CONFIG) --collect $(ARGS) || code=$$?; exit $$code
 
 sweep-plan: $(READY) ## the trials of the config's sweep; nothing is run
 	@$(RUN) jobs.sweep $(CONFIG) --plan $(ARGS)
