@@ -154,12 +154,13 @@ image-run: ## one mode in the image: make image-run MODE=train (the store is the
 k8s-pipeline: ## the chain on Kubernetes, in order (OVERLAY=gpu CONFIG=... IMAGE=... SHARDS=16)
 	@$(K8S) pipeline
 
-k8s-sweep: $(READY) ## the sweep on Kubernetes, then its leaderboard (PARALLEL=8)
+k8s-sweep: $(READY) ## the sweep on Kubernetes, then its leaderboard (PARALLEL=8 ARGS=--accept-missing)
 	@$(K8S) sweep
 
 k8s-show: $(READY) ## the manifests of chain and sweep; nothing is applied
-	@$(K8S) show pipeline
+	@ARGS= $(K8S) show pipeline
 	@$(K8S) show sweep
+	@$(K8S) show sweep-collect
 
 status: $(READY) ## what is on the STORE: whole, partial, being made by whom, last exits
 	@$(RUN) jobs status $(STORE)

@@ -3,13 +3,16 @@
 #
 #   k8s/run.sh pipeline       the chain, in order              (make k8s-pipeline)
 #   k8s/run.sh sweep          the trials, then the leaderboard (make k8s-sweep)
-#   k8s/run.sh show pipeline|sweep    the manifests, applied to nothing
+#   k8s/run.sh show pipeline|sweep|sweep-collect    the manifests, applied to nothing
 #
 # OVERLAY (minimal) names a folder of k8s/overlays. CONFIG is put in place of k8s/common/run.yaml,
 # IMAGE in place of codex-forge:latest; SHARDS says in how many parts `embed` works, PARALLEL how
-# many trials run at a time (4). PYTHON (python3) runs codex-forge here, to count the trials.
+# many trials run at a time (4). ARGS are more words for `python -m jobs.sweep`: overrides and --force
+# for trials and leaderboard, --accept-missing for the leaderboard alone. PYTHON (python3) runs
+# codex-forge here, to count the trials.
 #
-# A Job that has ended is deleted first; one that runs is awaited. Ends with 0, or with the exit code
+# A Job that has ended is deleted first; one that runs is left as it is, and awaited; when it runs with
+# another config, image or number, this ends with 2. Ends with 0, or with the exit code
 # of the job that failed, whose log it prints: 2 and 3 as docs/exit-codes.md says, 75 try again.
 set -euo pipefail
 
@@ -26,21 +29,43 @@ fail() { # CODE WHAT
 
 # --- the manifests ---------------------------------------------------------------------------------
 
-copy() { # pipeline|sweep: a copy of k8s/ with what the caller has chosen
-  local overlay="$HERE/overlays/${OVERLAY:=minimal}"
-  [ -f "$overlay/kustomization.yaml" ] || fail 2 "$overlay/kustomization.yaml: there is no such overlay; set OVERLAY to a folder of k8s/overlays"
-  cp -R "$HERE" "$WORK/k8s"
+check() { # PART: what can be said before anything is made
+  local file="$HERE/overlays/${OVERLAY:=minimal}/kustomization.yaml"
+  [ -f "$file" ] || fail 2 "$file: there is no such overlay; set OVERLAY to a folder of k8s/overlays"
+  [ -z "${CONFIG:-}" ] || [ -f "$CONFIG" ] || fail 2 "$CONFIG: there is no such file; set CONFIG"
+  if [ "$1" = pipeline ]; then
+    [ -z "$(words "$1")" ] || fail 2 "ARGS goes with sweep; what the chain is to do stands in CONFIG"
+  elif grep -qE '^[^#]*/jobset([^a-z0-9-]|$)' "$file"; then
+    fail 2 "k8s/overlays/$OVERLAY: jobset makes a JobSet of the step train, and a sweep has no such step: a trial trains in one pod; set OVERLAY to one without jobset"
+  fi
+}
+
+copy() { # PART: a copy of k8s/ with what the caller has chosen
+  COPY="$WORK/$1/k8s"
+  mkdir "$WORK/$1"
+  cp -R "$HERE" "$COPY"
   if [ -n "${CONFIG:-}" ]; then
-    [ -f "$CONFIG" ] || fail 2 "$CONFIG: there is no such file; set CONFIG"
     CONFIG=$(realpath "$CONFIG")
-    cat "$CONFIG" > "$WORK/k8s/common/run.yaml"
+    cat "$CONFIG" > "$COPY/common/run.yaml"
   fi
-  [ -z "${SHARDS:-}" ] || count "$SHARDS" "$SHARDS" > "$WORK/k8s/base/shards.yaml"
-  if [ "$1" = sweep ]; then
-    [ -z "${CONFIG:-}" ] || trials > "$WORK/k8s/sweep/trials.yaml"
-    rm -r "$WORK/k8s/base"
-    mv "$WORK/k8s/sweep" "$WORK/k8s/base" # what an overlay does to the chain, it does to the sweep
-  fi
+  [ -z "${SHARDS:-}" ] || count "$SHARDS" "$SHARDS" > "$COPY/base/shards.yaml"
+  [ "$1" != sweep ] || [ -z "${CONFIG:-}${PARALLEL:-}$(words sweep)" ] || trials > "$COPY/sweep/trials.yaml"
+  [ "$1" = pipeline ] || instead "$1" > "$COPY/base/kustomization.yaml"
+}
+
+instead() { # PART: it takes the place of the chain, so an overlay does to it what it does to the chain
+  local word
+  printf 'resources: ["../%s"]\n' "$1"
+  [ -n "$(words "$1")" ] || return 0
+  printf 'patches:\n- target: {kind: Job}\n  patch: |\n'
+  while read -r word; do
+    printf '    - {op: add, path: /spec/template/spec/containers/0/args/-, value: "%s"}\n' "$word"
+  done < <(words "$1" | sed 's/[\\"]/\\&/g')
+}
+
+words() { # PART: the words of ARGS that it takes, a line each
+  tr -s '[:space:]' '\n' <<< "${ARGS:-}" \
+    | awk -v part="$1" '$0 != "" && !(part == "sweep" && $0 == "--accept-missing")'
 }
 
 count() { # NUMBER AT_ONCE: the patch that gives an Indexed Job its number
@@ -51,39 +76,64 @@ count() { # NUMBER AT_ONCE: the patch that gives an Indexed Job its number
   echo "- {op: add, path: /spec/template/spec/containers/0/args/-, value: \"$1\"}"
 }
 
-trials() { # the same for the sweep of CONFIG, with the time that its turns take
-  local number turns at_once=${PARALLEL:-4}
-  number=$(cd "$HERE/.." && "${PYTHON:-python3}" -m jobs.sweep "$CONFIG" --size) || exit
+trials() { # the same for the sweep of the config, with the time that its turns take
+  local number turns word at_once=${PARALLEL:-4}
+  set -- "${CONFIG:-$HERE/common/run.yaml}" --size
+  while read -r word; do
+    [[ $word == -* ]] || set -- "$@" "$word"
+  done < <(words sweep)
+  number=$(cd "$HERE/.." && "${PYTHON:-python3}" -m jobs.sweep "$@") || exit
   count "$number" "$at_once"
   turns=$(((number + at_once - 1) / at_once))
   echo "- {op: add, path: /spec/maxFailedIndexes, value: $((number / 2))}"
   echo "- {op: add, path: /spec/activeDeadlineSeconds, value: $((turns * TRIAL_SECONDS))}"
 }
 
-render() { # pipeline|sweep: the manifests
+render() { # PART: the manifests
+  check "$1"
   copy "$1"
-  local top="$WORK/k8s/overlays/$OVERLAY"
+  local top="$COPY/overlays/$OVERLAY"
   if [ -n "${IMAGE:-}" ]; then
-    top="$WORK/k8s/overlays/with-image"
+    top="$COPY/with-image"
     mkdir "$top"
     with_image > "$top/kustomization.yaml"
   fi
-  kubectl kustomize "$top" || fail 2 "k8s/overlays/$OVERLAY cannot be rendered"
+  kubectl kustomize "$top" > "$WORK/$1.yaml" || fail 2 "k8s/overlays/$OVERLAY cannot be rendered, as kubectl says above"
+  [ -z "${IMAGE:-}" ] || check_image "$WORK/$1.yaml"
 }
 
-with_image() { # the overlay with IMAGE: name, name:tag or name@digest
+with_image() { # the overlay with IMAGE: name, name:tag or name@digest; what it becomes in WANTED
   local name=$IMAGE tag="" digest=""
   [[ $name != *@* ]] || { digest=${name#*@} && name=${name%%@*}; }
   [[ ${name##*/} != *:* ]] || { tag=${name##*:} && name=${name%:*}; }
-  printf 'resources: ["../%s"]\nimages:\n- name: codex-forge\n  newName: "%s"\n' "$OVERLAY" "$name"
+  printf 'resources: ["../overlays/%s"]\nimages:\n- name: codex-forge\n  newName: "%s"\n' "$OVERLAY" "$name"
   if [ -n "$digest" ]; then echo "  digest: \"$digest\""; else echo "  newTag: \"${tag:-latest}\""; fi
+  if [ -n "$digest" ]; then WANTED="$name@$digest"; else WANTED="$name:${tag:-latest}"; fi
 }
 
-split() { # kustomize's output on stdin: one file for each step, and rest.yaml
+check_image() { # FILE: each Job must have it; an overlay that names its image hides codex-forge
+  local other
+  other=$(awk -v wanted="$WANTED" '
+    function flush() { if (job && !found) print image; job = found = 0; image = "" }
+    /^---$/ { flush() }
+    /^kind: (Job|JobSet)$/ { job = 1 }
+    NF > 1 && $(NF - 1) == "image:" { image = $NF; gsub(/"/, "", image); found = found || image == wanted }
+    END { flush() }' "$1")
+  [ -z "$other" ] || fail 2 "IMAGE=$IMAGE has no effect: k8s/overlays/$OVERLAY names its image itself ($(head -n 1 <<< "$other")); leave IMAGE out, or take \`images\` out of the overlay"
+}
+
+split() { # kustomize's output on stdin: one file for each step, and rest.yaml, each object once
   awk -v folder="$WORK" '
-    function flush() { if (text != "") printf "%s---\n", text >> (folder "/" (step == "" ? "rest" : "step-" step) ".yaml"); text = step = "" }
+    function flush() {
+      if (text != "" && !seen[text]++)
+        printf "%s---\n", text >> (folder "/" (job && step != "" ? "step-" step : "rest") ".yaml")
+      text = step = section = ""
+      job = 0
+    }
     /^---$/ { flush(); next }
-    /^    codex-forge\/step: / { step = $2 }
+    /^[a-z]/ { section = $1 }
+    /^kind: (Job|JobSet)$/ { job = 1 }
+    section == "metadata:" && /^    codex-forge\/step: / { step = $2 }
     { text = text $0 "\n" }
     END { flush() }'
 }
@@ -98,19 +148,29 @@ ended() { # WHAT ASK SAID: the condition that says how it ended, if it has
   grep -E '^(Complete|Completed|Failed) ' <<< "$1"
 }
 
-start() { # STEP: make its Job, anew when it has ended
+start() { # STEP: make its Job, anew when it has ended; one that has not is left as it is
   local file="$WORK/step-$1.yaml" told
   [ -f "$file" ] || fail 2 "k8s/overlays/$OVERLAY has no step $1"
   told=$(ask "$file") || fail 75 "$1: the cluster cannot be asked, as kubectl says above"
-  if ended "$told" > /dev/null; then
+  if [ -n "$told" ] && ! ended "$told" > /dev/null; then
+    # An apply would set anew what a queue or a person has set since: suspend, parallelism.
+    kubectl apply --dry-run=server -f "$file" > /dev/null \
+      || fail 2 "$1 is there with other settings; await its end, or: kubectl delete -n $(namespace "$file") $(kind "$file") $1"
+    return
+  fi
+  if [ -n "$told" ]; then
     kubectl delete -f "$file" --ignore-not-found --cascade=foreground > /dev/null \
       || fail 75 "$1: its last run cannot be deleted, as kubectl says above"
   fi
-  kubectl apply -f "$file" > /dev/null || fail 2 "$1 cannot be started; if it runs with other settings, await its end, or: kubectl delete -n $(namespace "$file") job $1"
+  kubectl apply -f "$file" > /dev/null || fail 2 "$1 cannot be started, as kubectl says above"
 }
 
 namespace() { # FILE
   awk '/^  namespace: / { print $2; exit }' "$1"
+}
+
+kind() { # FILE
+  awk '/^kind: / { print tolower($2); exit }' "$1"
 }
 
 await() { # STEP: until it has ended; prints what changes, and leaves its last words in TOLD
@@ -177,8 +237,12 @@ last_words() { # the end of a log, which says the verdict
 
 # --- the commands ----------------------------------------------------------------------------------
 
-begin() { # pipeline|sweep: render, and apply what is no Job
-  render "$1" > "$WORK/all.yaml"
+begin() { # PARTS: render, and apply what is no Job
+  local part
+  for part in "$@"; do
+    render "$part"
+    { cat "$WORK/$part.yaml" && echo ---; } >> "$WORK/all.yaml"
+  done
   split < "$WORK/all.yaml"
   kubectl get --raw /version > /dev/null || fail 75 "the cluster does not answer"
   kubectl apply -f "$WORK/rest.yaml" || fail 2 "what the Jobs need cannot be applied, as kubectl says above"
@@ -203,7 +267,7 @@ pipeline() {
 
 sweep() { # what failed is missing in the leaderboard, which is made all the same
   local trials=0 board=0
-  begin sweep
+  begin sweep sweep-collect
   run_step sweep || trials=$?
   run_step sweep-collect || board=$?
   [ "$board" != 0 ] || last_words
@@ -224,6 +288,6 @@ trap 'leave 75' TERM
 case "${1:-} ${2:-}" in
   "pipeline ") pipeline ;;
   "sweep ") sweep ;;
-  "show pipeline" | "show sweep") render "$2" ;;
+  "show pipeline" | "show sweep" | "show sweep-collect") render "$2" && cat "$WORK/$2.yaml" ;;
   *) sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac

@@ -1,7 +1,8 @@
 """A kubectl for tests of `k8s/run.sh`: `kustomize` is the real one's, the cluster is a folder.
 
 A Job that is applied runs for one look and then ends as `fates.json` says: the first fate of its
-name that is left, or Complete. All that was asked stands in `calls.txt`.
+name that is left, or Complete. All that was asked stands in `calls.txt`; `check` is an apply that
+only asks the server.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ def place(tree: dict[str, Any]) -> Path:
 
 
 def apply(arguments: list[str]) -> int:
+    only_asks = "--dry-run=server" in arguments
     for tree in objects(arguments):
         path = place(tree)
         if path.exists() and json.loads(path.read_text())["tree"] != tree and "Job" in tree["kind"]:
             sys.stderr.write("error: spec.template: field is immutable\n")
             return 1
-        if not path.exists():
+        if not (path.exists() or only_asks):
             path.write_text(json.dumps({"tree": tree, "looks": 0, "fate": fate(tree)}))
         tell(f"{tree['kind'].lower()}/{tree['metadata']['name']} applied")
     return 0
@@ -62,7 +64,11 @@ def get(arguments: list[str]) -> int:
         for pod, code, reason in json.loads(path.read_text())["fate"].get("pods", []):
             tell(f"{pod} {code} {reason}")
         return 0
-    (tree,) = objects(arguments)
+    trees = objects(arguments)
+    if len(trees) > 1:  # what kubectl says of a List
+        tell(" List \nactive , succeeded , failed ")
+        return 0
+    (tree,) = trees
     path = place(tree)
     if not path.exists():
         return 0
@@ -85,7 +91,8 @@ def main(arguments: list[str]) -> int:
         return subprocess.call([os.environ["REAL_KUBECTL"], *arguments])
     with (CLUSTER / "calls.txt").open("a") as calls:
         names = [t["metadata"]["name"] for t in objects(arguments)] if "-f" in arguments else []
-        calls.write(" ".join([arguments[0], *(names or arguments[1:])]) + "\n")
+        verb = "check" if "--dry-run=server" in arguments else arguments[0]
+        calls.write(" ".join([verb, *(names or arguments[1:])]) + "\n")
     if (CLUSTER / "down").exists():
         sys.stderr.write("The connection to the server was refused\n")
         return 1

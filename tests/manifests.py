@@ -22,7 +22,8 @@ Tree = dict[str, Any]
 K8S = ROOT / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir() if path.is_dir())
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir() if path.is_dir())
-FOLDERS = ["base", "sweep", *(f"overlays/{name}" for name in OVERLAYS)]
+SWEEP = ["sweep", "sweep-collect"]
+FOLDERS = ["base", *SWEEP, *(f"overlays/{name}" for name in OVERLAYS)]
 
 KUBECTL_MINOR = 28
 """The oldest kubectl whose kustomize renders `k8s/`, as far as was tried: 1.28."""

@@ -88,7 +88,7 @@ def test_the_base_is_the_chain() -> None:
         assert each.spec["activeDeadlineSeconds"] == HOURS[step.name] * 3600
 
 
-@pytest.mark.parametrize("folder", [folder for folder in FOLDERS if folder != "sweep"])
+@pytest.mark.parametrize("folder", sorted({*FOLDERS} - {*manifests.SWEEP}))
 def test_each_overlay_is_the_whole_chain(folder: str) -> None:
     assert sorted(each.step for each in jobs_of(render(folder))) == sorted(
         step.name for step in CHAIN
@@ -121,7 +121,13 @@ def test_the_number_of_trials_is_that_of_the_config() -> None:
     assert sweep.spec["maxFailedIndexes"] == int(done.stdout) // 2
     turns = -(-sweep.spec["completions"] // sweep.spec["parallelism"])
     assert sweep.spec["activeDeadlineSeconds"] == turns * RESOURCES["sweep"].hours * 3600
-    assert job(render("sweep"), "sweep-collect").args[-1] == "--collect"
+
+
+def test_trials_and_leaderboard_are_applied_apart() -> None:
+    """The leaderboard does not wait for trials: started with them it fails for good."""
+    assert [each.step for each in jobs_of(render("sweep"))] == ["sweep"]
+    (board,) = jobs_of(render("sweep-collect"))
+    assert (board.step, board.args[-1]) == ("sweep-collect", "--collect")
 
 
 # --- several pods -----------------------------------------------------------------------
@@ -175,10 +181,11 @@ def test_the_jobset_has_the_job_s_pods() -> None:
     assert ours.spec["podFailurePolicy"] == theirs.spec["podFailurePolicy"]
 
 
-def test_kueue_starts_what_is_suspended() -> None:
+def test_kueue_alone_says_what_is_suspended() -> None:
+    """Applied again, `suspend: true` would stop what Kueue has let go."""
     for each in jobs_of(render("overlays/kueue")):
         assert each.labels["kueue.x-k8s.io/queue-name"] == "codex-forge"
-        assert each.spec["suspend"] is True
+        assert "suspend" not in each.spec
 
 
 # --- the page ---------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def test_failures_are_counted_in_one_place(folder: str, each: Job) -> None:
 # --- resources --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("folder", ["base", "sweep"])
+@pytest.mark.parametrize("folder", ["base", *manifests.SWEEP])
 def test_resources_are_those_of_the_table(folder: str) -> None:
     for each in jobs_of(render(folder)):
         given = RESOURCES["evaluate" if each.step == "sweep-collect" else each.mode]
@@ -111,7 +111,8 @@ def test_resources_are_those_of_the_table(folder: str) -> None:
 
 
 def test_gpus_go_to_the_modes_that_use_them(tmp_path: Path) -> None:
-    for trees in (render("overlays/gpu"), manifests.overlay(tmp_path, ["gpu"], "sweep")):
+    sweeps = [manifests.overlay(tmp_path / name, ["gpu"], name) for name in manifests.SWEEP]
+    for trees in (render("overlays/gpu"), *sweeps):
         for each in jobs_of(trees):
             wanted = 0 if each.step == "sweep-collect" else RESOURCES[each.mode].gpus
             for kind in ("requests", "limits"):

@@ -15,7 +15,7 @@ import yaml
 
 from codex_forge.launching import CHAIN, RESOURCES
 from tests.conftest import ROOT
-from tests.manifests import needs_kubectl
+from tests.manifests import OVERLAYS, copy_of, needs_kubectl
 
 KUBECTL = shutil.which("kubectl")
 SCRIPT = ROOT / "k8s" / "run.sh"
@@ -27,6 +27,8 @@ STEPS = [step.name for step in CHAIN]
 
 class Cluster:
     """A folder that stands for a cluster, and the script run against it."""
+
+    script = SCRIPT
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "cluster"
@@ -43,7 +45,7 @@ class Cluster:
 
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [SCRIPT, *arguments],
+            [self.script, *arguments],
             env={
                 **os.environ,
                 "PATH": f"{self.programs}:{os.environ['PATH']}",
@@ -56,7 +58,14 @@ class Cluster:
             capture_output=True,
             text=True,
             check=False,
+            timeout=120,
         )
+
+    def runs(self, tree: dict[str, Any]) -> None:
+        """There is a Job that somebody else has started, and that runs for some looks more."""
+        state = {"tree": tree, "looks": -9, "fate": {"type": "Complete"}}
+        path = self.folder / f"{tree['kind']}-{tree['metadata']['name']}.json"
+        path.write_text(json.dumps(state))
 
     def calls(self, verb: str) -> list[str]:
         lines = (self.folder / "calls.txt").read_text().splitlines()
@@ -135,12 +144,22 @@ def test_a_job_that_runs_with_other_settings_is_left_alone(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     other = {"kind": "Job", "metadata": {"name": "pairs", "namespace": "codex-forge"}}
-    state = {"tree": other, "looks": -9, "fate": {"type": "Complete"}}
-    (cluster.folder / "Job-pairs.json").write_text(json.dumps(state))
+    cluster.runs(other)
     done = cluster.run("pipeline")
     assert done.returncode == 2
     assert "kubectl delete -n codex-forge job pairs" in done.stderr
     assert cluster.calls("delete") == []
+
+
+@pytest.mark.parametrize("step", ["pairs", "embed"])
+def test_a_job_that_runs_is_awaited_and_not_applied_again(cluster: Cluster, step: str) -> None:
+    """Since it was made, a queue or a person may have suspended, resumed or resized it."""
+    cluster.runs(shown(cluster, "pipeline", OVERLAY="kueue")[f"Job/{step}"])
+    done = cluster.run("pipeline", OVERLAY="kueue")
+    assert done.returncode == 0, done.stderr
+    assert cluster.calls("apply")[1:] == [name for name in STEPS if name != step]
+    assert cluster.calls("check") == [step]
+    assert f"{step}: active 1, succeeded 0, failed 0" in done.stdout
 
 
 def test_a_cluster_that_does_not_answer_means_again(cluster: Cluster) -> None:
@@ -148,6 +167,33 @@ def test_a_cluster_that_does_not_answer_means_again(cluster: Cluster) -> None:
     assert cluster.run("pipeline").returncode == 75
     (cluster.folder / "down").unlink()
     assert cluster.run("pipeline").returncode == 0
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_chain_runs_in_order_with_each_overlay(cluster: Cluster, overlay: str) -> None:
+    cluster.fates(train=[{"type": "Completed" if overlay == "jobset" else "Complete"}])
+    done = cluster.run("pipeline", OVERLAY=overlay)
+    assert done.returncode == 0, done.stderr
+    assert cluster.calls("apply")[1:] == STEPS
+    assert cluster.is_there("train", "Service") == (overlay == "multinode")
+
+
+@pytest.mark.parametrize("overlay", sorted({*OVERLAYS} - {"jobset"}))
+def test_a_sweep_runs_with_each_overlay(cluster: Cluster, overlay: str) -> None:
+    done = cluster.run("sweep", OVERLAY=overlay)
+    assert done.returncode == 0, done.stderr
+    rest, *jobs = cluster.calls("apply")
+    assert jobs == ["sweep", "sweep-collect"]
+    assert cluster.is_there("codex-forge", "NetworkPolicy")
+    assert [name.split("-")[0] for name in rest.split()].count("run") == 1  # one config for both
+
+
+@pytest.mark.parametrize("what", ["sweep", "sweep-collect"])
+def test_a_sweep_has_no_training_that_a_jobset_could_stand_for(cluster: Cluster, what: str) -> None:
+    done = cluster.run("show", what, OVERLAY="jobset")
+    assert done.returncode == 2
+    assert "overlays/jobset: jobset makes a JobSet of the step train" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_jobset_stands_for_the_training(cluster: Cluster) -> None:
@@ -201,8 +247,50 @@ def test_the_number_of_trials_is_that_of_the_config(cluster: Cluster, tmp_path: 
     assert spec["activeDeadlineSeconds"] == 3 * RESOURCES["sweep"].hours * 3600
     assert container(trees["Job/sweep"])["args"] == ["sweep", "/config/run.yaml", "--shards", "5"]
     assert container(trees["Job/sweep"])["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    assert "nvidia.com/gpu" not in container(trees["Job/sweep-collect"])["resources"]["limits"]
-    assert "Job/train" not in trees
+    assert not {"Job/sweep-collect", "Job/train"} & {*trees}
+    board = shown(cluster, "sweep-collect", CONFIG=str(config), OVERLAY="gpu")
+    assert "nvidia.com/gpu" not in container(board["Job/sweep-collect"])["resources"]["limits"]
+    assert board["ConfigMap/run"] == trees["ConfigMap/run"]
+    assert {tree["metadata"]["name"] for tree in board.values() if tree["kind"] == "Job"} == {
+        "sweep-collect"
+    }
+
+
+def test_parallel_counts_without_a_config_too(cluster: Cluster) -> None:
+    spec = shown(cluster, "sweep", PARALLEL="8")["Job/sweep"]["spec"]
+    assert (spec["completions"], spec["parallelism"]) == (27, 8)
+    assert spec["activeDeadlineSeconds"] == 4 * RESOURCES["sweep"].hours * 3600
+
+
+def test_more_words_go_to_trials_and_leaderboard(cluster: Cluster) -> None:
+    """In the words of the command line; choosing without some is for the leaderboard alone."""
+    words = ['model.base="a\\\\b"', "sweep.grid={seed:[1,2]}", "--force"]
+    given = {"ARGS": f"  {' '.join(words)} --accept-missing ", "OVERLAY": "gpu"}
+    trials = container(shown(cluster, "sweep", **given)["Job/sweep"])["args"]
+    assert trials == ["sweep", "/config/run.yaml", "--shards", "2", *words]
+    board = container(shown(cluster, "sweep-collect", **given)["Job/sweep-collect"])["args"]
+    assert board == ["sweep", "/config/run.yaml", "--collect", *words, "--accept-missing"]
+
+
+OWN_IMAGE = """\
+resources: [../../base]
+images: [{name: codex-forge, newName: registry.example/ours, newTag: "7"}]
+"""
+
+
+def test_an_image_that_an_overlay_hides_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    mine = copy_of(tmp_path) / "overlays" / "mine"
+    mine.mkdir()
+    (mine / "kustomization.yaml").write_text(OWN_IMAGE)
+    cluster.script = tmp_path / "k8s" / "run.sh"
+    done = cluster.run("pipeline", OVERLAY="mine", IMAGE="forge:8")
+    assert done.returncode == 2
+    assert "IMAGE=forge:8 has no effect" in done.stderr
+    assert "(registry.example/ours:7)" in done.stderr
+    assert not (cluster.folder / "calls.txt").exists()
+    for image in ("", "registry.example/ours:7"):
+        trees = shown(cluster, "pipeline", OVERLAY="mine", IMAGE=image)
+        assert container(trees["Job/pairs"])["image"] == "registry.example/ours:7"
 
 
 @pytest.mark.parametrize(
@@ -229,6 +317,7 @@ def test_a_sweep_is_collected_though_a_trial_failed(
         ({"CONFIG": "none.yaml"}, "there is no such file"),
         ({"SHARDS": "two"}, "not 'two'"),
         ({"SHARDS": "0"}, "numbers above 0"),
+        ({"ARGS": "--force"}, "ARGS goes with sweep"),
     ],
 )
 def test_a_slip_of_the_pen_ends_with_2_before_anything_starts(
