@@ -58,11 +58,16 @@ class Bank:
 
     def __init__(self, shape: Shape, groups: int, rng: np.random.Generator) -> None:
         """Draw how many questions each group has, and how many topics each question."""
-        sizes = rng.choice(shape.sizes, groups)
+        sizes = self._sizes(shape, groups, rng)
         self.group = np.repeat(np.arange(groups), sizes)
         self._topics = rng.choice(shape.topics, len(self.group))
         self._of = np.repeat(np.arange(len(self.group)), self._topics)
         self._rng = rng
+
+    def _sizes(self, shape: Shape, groups: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """How many questions each group has."""
+        found: NDArray[np.int64] = rng.choice(shape.sizes, groups)
+        return found
 
     @property
     def names(self) -> list[str]:

@@ -72,6 +72,10 @@ class TryAgain(ForgeError):
     exit_code = EXIT_TRY_AGAIN
 
 
+class Held(TryAgain):
+    """Another process is making it; when that is done, or gone, the next attempt finds it."""
+
+
 class StorageDown(TryAgain):
     """The storage does not answer, or not with what was asked; another attempt may find it up."""
 

@@ -17,17 +17,20 @@ writes  <store>/train/<trial>/, <store>/embed/<trial>/, <store>/evaluate/<trial>
 
 Trials come from `sweep.grid` (every combination) and `sweep.trials` (a list). They start once
 compare/<name>/ is there and passes `sweep.gate`; else this exits 3. What is done stays done, also
-when trials are added, and a trial that was stopped goes on. --force starts without that gate and
-makes anew what was made with other settings than now; it never throws away what is done.
+when trials are added, and a trial that was stopped goes on. --no-gate starts without that gate.
+--force makes anew what was made with other settings than now, or is damaged; it never throws away
+what is done, nor what another run has made.
 """
 
 import argparse
+import os
 import signal
 import sys
 from dataclasses import dataclass, replace
 
 from codex_forge.errors import ConfigError
 from codex_forge.job import Door
+from codex_forge.launching import INDEX_VARIABLES
 
 ASKED = {
     "plan": ("run:show_plan", "print the trials and the size of the array; nothing is run"),
@@ -37,8 +40,8 @@ ASKED = {
 }
 """Switch -> module and function of the mode, help."""
 MEANS = {
-    "force": "start without sweep.gate, and make anew what was made with other settings than now; "
-    "what is done stays",
+    "force": "make anew what was made with other settings than now, or is damaged; what is done "
+    "stays",
     "shards": "run one trial: N is their number; the index comes from JOB_COMPLETION_INDEX or "
     "SLURM_ARRAY_TASK_ID",
 }
@@ -63,6 +66,9 @@ class SweepDoor(Door):
             action="store_true",
             help="with --collect: choose among the trials that are there",
         )
+        parser.add_argument(
+            "--no-gate", action="store_true", help="start whatever sweep.gate would say"
+        )
         return parser
 
     def _work(self, arguments: argparse.Namespace) -> None:
@@ -70,18 +76,35 @@ class SweepDoor(Door):
             raise ConfigError("--json goes with --plan", do="leave it out, or give both")
         if arguments.accept_missing and not arguments.collect:
             raise ConfigError("--accept-missing goes with --collect", do="give both")
-        function = "run:run" if arguments.shards is None else "run:run_one"
-        for name, (found, _) in ASKED.items():
-            function = found if getattr(arguments, name) else function
-        if arguments.plan and arguments.json:
-            function = "run:show_plan_as_json"
-        if arguments.collect and arguments.accept_missing:
-            function = "collect:collect_what_is_there"
-        if arguments.shards is None or function != "run:run_one":
+        function = _asked(arguments) or _trials(arguments)
+        if arguments.shards is None or _asked(arguments):
             arguments.shards = 1
-        if arguments.plan:
+        if arguments.plan or arguments.size or arguments.missing:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--plan | head` is no error
         Door._work(replace(self, run=f"codex_forge.sweep.{function}"), arguments)
+
+
+def _asked(arguments: argparse.Namespace) -> str:
+    """The function of the switch that is given; empty when trials are to be run."""
+    if arguments.plan and arguments.json:
+        return "run:show_plan_as_json"
+    if arguments.collect and arguments.accept_missing:
+        return "collect:collect_what_is_there"
+    return next((found for name, (found, _) in ASKED.items() if getattr(arguments, name)), "")
+
+
+def _trials(arguments: argparse.Namespace) -> str:
+    """All trials, or one of them."""
+    ending = "_without_gate" if arguments.no_gate else ""
+    if arguments.shards is not None:
+        return f"run:run_one{ending}"
+    if given := next((name for name in INDEX_VARIABLES if name in os.environ), None):
+        raise ConfigError(
+            f"{given}={os.environ[given]} asks for one trial, and no --shards is given; each task "
+            "of the array would run all of them",
+            do="give --shards N, the number of trials (see --size)",
+        )
+    return f"run:run{ending}"
 
 
 DOOR = SweepDoor(

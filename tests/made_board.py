@@ -48,7 +48,9 @@ def _trial(index: int, overrides: Tree) -> Tree:
     }
 
 
-def scored(trials: list[Tree], seed: int = 3, spread: float = 0.06) -> Choice:
+def scored(
+    trials: list[Tree], seed: int = 3, spread: float = 0.06, groups: int = QUESTIONS
+) -> Choice:
     """Give each trial scores on rubric-like questions, and choose."""
     rng = np.random.default_rng(seed)
     hard = rng.normal(3.0, 1.2, size=QUESTIONS)
@@ -59,7 +61,8 @@ def scored(trials: list[Tree], seed: int = 3, spread: float = 0.06) -> Choice:
         )
         for i, trial in enumerate(trials)
     }
-    choice = choose(scores, seed=7, resamples=1000, confidence=0.95)
+    group = [f"g{i % groups:03d}" for i in range(QUESTIONS)]
+    choice = choose(scores, seed=7, resamples=1000, confidence=0.95, groups=group)
     for trial in trials:
         own = choice.standings[trial["name"]]
         mean = own.score.mean
@@ -88,6 +91,8 @@ def board(trials: list[Tree], choice: Choice | None, **other: Any) -> Tree:
         "as_it_stands": side("harbour", 3.02),
         "difference": {"difference": 0.64, "low": 0.41, "high": 0.87},
         "scored_before": [],
+        "once": True,
+        "known": "",
     }
     return {
         "name": "harbour",
@@ -102,6 +107,8 @@ def board(trials: list[Tree], choice: Choice | None, **other: Any) -> Tree:
         "as_it_stands": side("harbour", 3.01),
         "choice": choice.tree() if choice else None,
         "test": test if choice else None,
+        "scored_before": [],
+        "scored_as_run": [],
         "missing": [],
         **other,
     }
@@ -131,6 +138,12 @@ def with_missing() -> Tree:
     return board(trials, choice, missing=missing, test=None)
 
 
+def too_few() -> Tree:
+    """All questions are of four groups."""
+    trials = trials_of(GRID)
+    return board(trials, scored(trials, groups=4))
+
+
 def nothing() -> Tree:
     """No trial has a score."""
     trials = trials_of(GRID)
@@ -153,7 +166,8 @@ def hostile() -> Tree:
     for trial in trials:
         trial["label"] = f"{HOSTILE} {trial['index']}"
     found = board(trials, scored(trials), name=HOSTILE, metric=f"m{HOSTILE}")
-    found["test"]["scored_before"] = [HOSTILE]
+    found["test"].update(scored_before=[HOSTILE], once=False, known=HOSTILE)
+    found["scored_as_run"] = [HOSTILE]
     found["missing"] = [{"index": 9, "name": HOSTILE, "state": HOSTILE, "said": HOSTILE}]
     return found
 
@@ -168,6 +182,7 @@ def many(count: int = 1000) -> Tree:
 BOARDS = {
     "whole": whole,
     "with missing": with_missing,
+    "too few": too_few,
     "nothing": nothing,
     "single": single,
     "hostile": hostile,

@@ -10,29 +10,38 @@ import hashlib
 import json
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from codex_forge.artifact import Artifact, Draft, Input, open_artifact
 from codex_forge.config import RunConfig, load_config
+from codex_forge.corpus import find_files
 from codex_forge.errors import ConfigError, Preempted
 from codex_forge.job import Door, Job
 from codex_forge.jsonl import read_json, read_jsonl, write_json, write_jsonl
 from codex_forge.pair_files import rows
 from codex_forge.storage import Store
 from codex_forge.sweep import collect, run
+from codex_forge.sweep.plan import plan_of
+from codex_forge.sweep.states import States
 from tests.conftest import MINILM
 
 QUESTIONS = {"dev": 40, "test": 60}
+GROUP = 2
+"""Questions that hang together."""
 STEPS = 4
 PAUSE = 0.02
 """Seconds of a step."""
 
 GRID: dict[str, list[Any]] = {"train.learning_rate": [1e-5, 2e-5, 5e-5], "train.epochs": [1, 2]}
+SIX = 6
+"""Points of that grid."""
 
 
 def write_config(folder: Path, **overrides: Any) -> Path:
@@ -58,16 +67,22 @@ def write_config(folder: Path, **overrides: Any) -> Path:
 def fake_pairs(job: Job) -> None:
     """Questions alone."""
     job.config.use.refuse_to_make("pairs")
-    split = job.config.pairs.split.model_dump(mode="json")
-    settings = {"seed": job.config.seed, "pairs": {"split": split}}
-    draft = job.begin(job.recipe(job.config.run_name, settings, {}))
+    made = job.config.pairs.model_dump(mode="json")
+    settings = {"seed": job.config.seed, "pairs": made}
+    has_corpus = Path(job.config.corpus.chunks[0]).exists()
+    inputs = find_files(job.config.corpus).inputs(("chunks",)) if has_corpus else {}
+    draft = job.begin(job.recipe(job.config.run_name, settings, inputs))
     if isinstance(draft, Draft):
         for part, count in QUESTIONS.items():
             found = [
-                {"query_id": f"{part}-{job.config.pairs.split.by}-{i}", "group": f"{part}-{i // 2}"}
+                {
+                    "query_id": f"{part}-{job.config.pairs.split.by}-{i}",
+                    "group": f"{part}-{i // GROUP}",
+                }
                 for i in range(count)
             ]
             write_jsonl(draft.path(f"questions-{part}.jsonl"), found)
+        write_jsonl(draft.path("pairs-train.jsonl"), [made["negatives"]])
         draft.commit({f"questions_{part}": count for part, count in QUESTIONS.items()})
 
 
@@ -161,10 +176,16 @@ def fake_evaluate(job: Job) -> None:
     draft.commit({"questions": len(found)}, volatile=("report.json",))
 
 
-def fake_compare(job: Job, verdict: str = "improved", tier: str = "good") -> None:
+def fake_compare(
+    job: Job,
+    verdict: str = "improved",
+    tier: str = "good",
+    inputs: Mapping[str, Input] | None = None,
+) -> None:
     """The verdict that the test wants."""
     names = {"baseline": job.config.baseline_name, "candidate": job.config.candidate_name}
-    inputs = {role: job.open("evaluate", name).as_input() for role, name in names.items()}
+    if inputs is None:
+        inputs = {role: job.open("evaluate", name).as_input() for role, name in names.items()}
     settings = {"verdict": verdict, "tier": tier}
     draft = job.begin(job.recipe(job.config.compare_name, settings, inputs))
     if isinstance(draft, Draft):
@@ -215,6 +236,16 @@ def every(job: Job) -> None:
     run.run(job, FAKES)
 
 
+def one_ungated(job: Job) -> None:
+    """The trial of the index, whatever the gate would say."""
+    run.run_one_without_gate(job, FAKES)
+
+
+def every_ungated(job: Job) -> None:
+    """All trials, whatever the gate would say."""
+    run.run_without_gate(job, FAKES)
+
+
 def board(job: Job) -> None:
     """The leaderboard."""
     collect.collect(job, FAKES)
@@ -236,7 +267,7 @@ def knock(function: str, config: Path, *arguments: str) -> int:
     return door.main([str(config), *arguments])
 
 
-def make_run(config: Path, *overrides: str, **verdict: str) -> None:
+def make_run(config: Path, *overrides: str, **verdict: Any) -> None:
     """The run as it stands: everything up to `compare`."""
     base = ("embed.model=base",)
     chain = [("pairs", ()), ("audit", ()), ("embed", base), ("evaluate", base)]
@@ -249,11 +280,38 @@ def make_run(config: Path, *overrides: str, **verdict: str) -> None:
 def do(config: Path, mode: str, function: Any, *overrides: str) -> None:
     """Run one mode."""
     read = load_config(config, overrides)
-    scratch = config.parent / "scratch"
-    scratch.mkdir(exist_ok=True)
-    job = Job(mode, read, Store(read.store), scratch)
+    (config.parent / "scratch").mkdir(exist_ok=True)
+    scratch = tempfile.mkdtemp(dir=config.parent / "scratch")
+    job = Job(mode, read, Store(read.store), Path(scratch))
     function(job)
     job.close(0)
+
+
+def words_of(config: Path, *overrides: str) -> list[str]:
+    """The states of all trials."""
+    read = config_of(config, *overrides)
+    states = States(Store(read.store), config.parent / "copies").of_all(plan_of(read))
+    return [state.word for state in states]
+
+
+def said_of(config: Path, index: int, *overrides: str) -> tuple[str, int | None, str]:
+    """The state of one trial, its exit code and why."""
+    read = config_of(config, *overrides)
+    state = States(Store(read.store), config.parent / "copies").of(plan_of(read).trials[index])
+    return state.word, state.exit_code, state.said
+
+
+def start(
+    config: Path,
+    index: int,
+    monkeypatch: pytest.MonkeyPatch,
+    *more: str,
+    size: int = SIX,
+    door: str = "one",
+) -> int:
+    """Start one trial by its index."""
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", str(index))
+    return knock(door, config, "--shards", str(size), *more)
 
 
 def config_of(path: Path, *overrides: str) -> RunConfig:

@@ -56,7 +56,10 @@ def test_weighted_measures_are_those_of_repeated_pairs() -> None:
                 average_precision_score(of.alike[rows], own[rows]),
                 f1_score(of.alike[rows], own[rows] >= 0.5),
             ]
-            assert Model(of, own, 0.5)(names, weights) == pytest.approx(expected)
+            model = Model(of, own, 0.5)
+            assert model(names, weights) == pytest.approx(expected)
+            for name, value in zip(names, expected, strict=True):
+                assert model((name,), weights) == pytest.approx([value])
 
 
 def test_undefined_measures_are_not_numbers() -> None:

@@ -40,7 +40,7 @@ MISSING = {
     "compare": "there is no evaluate artifact 'small-base', 'small'; for small-base run jobs.embed "
     "and then jobs.evaluate with embed.model=base; for small run jobs.evaluate",
     "sweep": "there is no compare artifact 'small'; run the modes up to compare for this config, "
-    "or give --force to start all the same",
+    "or give --no-gate to start all the same",
 }
 
 

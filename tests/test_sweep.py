@@ -10,11 +10,11 @@ import pytest
 from codex_forge.artifact.lease import acquire
 from codex_forge.storage import Store
 from codex_forge.sweep.plan import plan_of
-from codex_forge.sweep.states import States
 from tests.kill import killed_at
 from tests.sweep_world import (
     GRID,
     QUESTIONS,
+    SIX,
     config_of,
     do,
     fake_pairs,
@@ -22,12 +22,13 @@ from tests.sweep_world import (
     leaderboard,
     make_run,
     opened,
+    said_of,
     scores_of,
+    start,
     steady,
+    words_of,
     write_config,
 )
-
-SIX = 6
 
 
 @pytest.fixture
@@ -36,25 +37,6 @@ def config(tmp_path: Path) -> Path:
     path = write_config(tmp_path / "world")
     make_run(path)
     return path
-
-
-def words_of(config: Path, *overrides: str) -> list[str]:
-    read = config_of(config, *overrides)
-    states = States(Store(read.store), config.parent / "copies").of_all(plan_of(read))
-    return [state.word for state in states]
-
-
-def said_of(config: Path, index: int, *overrides: str) -> tuple[str, int | None, str]:
-    read = config_of(config, *overrides)
-    state = States(Store(read.store), config.parent / "copies").of(plan_of(read).trials[index])
-    return state.word, state.exit_code, state.said
-
-
-def start(
-    config: Path, index: int, monkeypatch: pytest.MonkeyPatch, *more: str, size: int = SIX
-) -> int:
-    monkeypatch.setenv("JOB_COMPLETION_INDEX", str(index))
-    return knock("one", config, "--shards", str(size), *more)
 
 
 # --- from nothing to a leaderboard -----------------------------------------------------------
@@ -156,7 +138,7 @@ def test_nothing_starts_before_the_run_was_compared(
     told = capsys.readouterr().err
     assert "trials start once the run as it stands has beaten its baseline" in told
     assert "there is no compare artifact 'run'" in told
-    assert "--force" in told
+    assert "--no-gate" in told
     assert knock("every", path, "--await-inputs") == 75
     assert not (path.parent / "store").exists()
 
@@ -182,7 +164,8 @@ def test_a_run_that_does_not_pass_stops_the_sweep(
     assert words_of(path) == ["missing"] * SIX
     loose = ("sweep.gate.require_improved=false", "sweep.gate.min_tier=minimal")
     assert start(path, 0, monkeypatch, *loose) == 0
-    assert start(path, 1, monkeypatch, "--force") == 0
+    assert start(path, 1, monkeypatch, "--force") == 3  # to make anew is not to skip the gate
+    assert start(path, 1, monkeypatch, door="one_ungated") == 0
     assert words_of(path) == ["done"] * 2 + ["missing"] * 4
 
 
@@ -253,7 +236,8 @@ def test_settings_that_changed_make_trials_stale(
     loose = ("--force", *edited)
     name = plan_of(config_of(config)).trials[0].name
     before = opened(config, "train", name).manifest.digest
-    assert start(config, 0, monkeypatch, *loose) == 0
+    assert start(config, 0, monkeypatch, *loose) == 3
+    assert start(config, 0, monkeypatch, *loose, door="one_ungated") == 0
     assert words_of(config, *edited) == ["done"] + ["stale"] * 5
     assert opened(config, "train", name).manifest.digest != before
     capsys.readouterr()
@@ -283,12 +267,15 @@ def test_a_trial_that_has_lost_a_file_is_made_whole_by_force(
     assert scores_of(config, name) == wanted
 
 
-def test_pairs_that_were_made_again_make_trials_stale(config: Path) -> None:
+def test_pairs_that_were_made_again_make_trials_stale(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert knock("every", config) == 0
     store = Store(config_of(config).store)
     for path in store.list("pairs/run"):
         store.delete(path)
-    do(config, "pairs", fake_pairs, "pairs.split.by=entity")
+    monkeypatch.setitem(QUESTIONS, "test", 58)  # of the same settings
+    do(config, "pairs", fake_pairs)
     assert said_of(config, 0)[0] == "stale"
     assert said_of(config, 0)[2] == "train was made from other pairs than is there now"
 

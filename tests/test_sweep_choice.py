@@ -14,6 +14,7 @@ from codex_forge.compare.significance import Resampler
 from codex_forge.errors import InputError
 from codex_forge.sweep import resampling
 from codex_forge.sweep.choice import Choice, choose, choose_by
+from codex_forge.sweep.effective import Effective
 from codex_forge.sweep.resampling import Means
 
 Floats = NDArray[np.float64]
@@ -150,7 +151,7 @@ def test_a_measure_that_some_resamples_do_not_have() -> None:
     class Rare:
         """The mean of the trials; there is none without the first question."""
 
-        groups = 20
+        sizes = np.ones(20)
 
         def __init__(self, scores: Floats) -> None:
             self._means = Means.of(scores, np.arange(20))
@@ -167,6 +168,7 @@ def test_a_measure_that_some_resamples_do_not_have() -> None:
     assert bank.asked > 400
     assert all(np.isfinite(s.score.low) for s in choice.standings.values())
     assert sum(s.best_share for s in choice.standings.values()) == pytest.approx(1)
+    assert 100 < choice.resamples < 400
 
 
 # Honesty, on sweeps whose truth is known.
@@ -196,6 +198,54 @@ def test_the_best_is_kept_where_there_are_only_five_questions() -> None:
     assert np.mean(["t3" in choice.alike for choice in choices]) >= 0.92
 
 
+def _in_groups(trials: int, sizes: list[int], seed: int) -> tuple[dict[str, Floats], list[str]]:
+    """Equally good trials where the questions of a group nearly move as one."""
+    rng = np.random.default_rng(seed)
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    scores = {
+        f"t{i}": rng.normal(size=len(sizes))[group] + 0.3 * rng.normal(size=len(group))
+        for i in range(trials)
+    }
+    return scores, [f"g{each:02d}" for each in group]
+
+
+def test_the_best_is_kept_where_few_groups_hold_most_questions() -> None:
+    """30 groups counted as 30 of equal size keep it in 88 %."""
+    sizes = [max(1, round(40 / (k + 1))) for k in range(30)]
+    choices = []
+    for seed in range(250):
+        scores, groups = _in_groups(8, sizes, seed)
+        choices.append(_choose(scores, groups=groups, resamples=400))
+    assert choices[0].worth.groups == pytest.approx(sum(sizes) ** 2 / sum(n * n for n in sizes))
+    assert not choices[0].worth.few
+    assert np.mean(["t3" in choice.alike for choice in choices]) >= 0.93
+
+
+@pytest.mark.parametrize(
+    ("sizes", "worth", "few"),
+    [([2] * 4, 4.0, True), ([60, *[1] * 19], 1.72, True), ([3] * 5, 5.0, False)],
+)
+def test_too_few_groups_choose_nothing(sizes: list[int], worth: float, few: bool) -> None:
+    scores, groups = _in_groups(4, sizes, seed=1)
+    scores["worse"] = scores["t0"] - 9
+    choice = _choose(scores, groups=groups)
+    assert choice.worth.groups == pytest.approx(worth, abs=0.01)
+    tree = choice.tree()
+    assert (tree["groups"], tree["too_few_groups"]) == (pytest.approx(worth, abs=0.01), few)
+    assert ("worse" in choice.alike) is few
+    assert (f"worth {worth:.1f} groups of equal size, and a choice needs 5" in choice.said) is few
+    assert choice.winner == max(scores, key=lambda name: scores[name].mean())
+
+
+def test_an_interval_of_uneven_groups_is_wider_than_that_of_as_many_even_ones() -> None:
+    even, uneven = Effective.of(np.full(20, 2.0)), Effective.of(np.array([8.0] * 4 + [1.0] * 16))
+    assert (even.groups, even.widening) == pytest.approx((20, np.sqrt(20 / 19)))
+    assert uneven.reach(0.025) > even.reach(0.025)
+    values = np.random.default_rng(0).normal(size=(1, 5000))
+    apart = [float(np.ptp(each.ends(values, 0.95))) for each in (even, uneven)]
+    assert apart[1] > 1.05 * apart[0]
+
+
 def test_the_optimism_is_what_it_is(without_differences: list[tuple[Choice, float]]) -> None:
     true = np.mean([optimism for _, optimism in without_differences])
     estimated = np.mean([choice.optimism for choice, _ in without_differences])
@@ -218,7 +268,8 @@ def test_the_tree_of_the_leaderboard() -> None:
     choice = _choose(_trials(3, 40))
     tree = choice.tree()
     assert list(tree) == [
-        "winner", "score", "low", "high", "optimism", "corrected", "alike", "said",
+        "winner", "score", "low", "high", "optimism", "corrected", "alike", "groups",
+        "too_few_groups", "resamples", "said",
     ]  # fmt: skip
     assert tree["corrected"] == pytest.approx(tree["score"] - tree["optimism"], abs=2e-6)
     row = choice.standings[choice.alike[-1]].tree()

@@ -137,6 +137,14 @@ def test_a_trial_that_is_done_answers_without_torch(swept: Path) -> None:
     assert not imported & {"torch", "sentence_transformers", "transformers"}
 
 
+def test_a_trial_on_other_pairs_than_its_name_says_is_refused(swept: Path) -> None:
+    """The pairs that are there have three negatives."""
+    grid = ("pairs.negatives.num=5", "sweep.grid={pairs.negatives.num: [5, 2]}")
+    told = run_module("jobs.sweep", str(swept), *grid, env=os.environ)
+    assert told.returncode == 2
+    assert "made with other settings: pairs.negatives.num was 3, now 5" in told.stderr
+
+
 def test_scored_pairs_alone_are_swept_by_their_correlation(tmp_path: Path) -> None:
     rows = [
         {
@@ -178,3 +186,5 @@ def test_scored_pairs_alone_are_swept_by_their_correlation(tmp_path: Path) -> No
         assert trial["low"] <= trial["score"] <= trial["high"]
     assert board["test"]["winner"]["name"] == board["choice"]["winner"]
     assert board["baseline"]["name"] == "small-base-dev"
+    assert board["test"]["once"] is False
+    assert "measures dev and test pairs in one go" in board["test"]["known"]

@@ -15,7 +15,17 @@ from codex_forge.sweep.page import html, markdown
 from codex_forge.sweep.page.facts import indexes
 from codex_forge.sweep.page.table import duration
 from tests import browser
-from tests.made_board import BOARDS, GRID, HOSTILE, hostile, nothing, single, whole, with_missing
+from tests.made_board import (
+    BOARDS,
+    GRID,
+    HOSTILE,
+    hostile,
+    nothing,
+    single,
+    too_few,
+    whole,
+    with_missing,
+)
 from tests.test_compare_html import CONTRAST, Page
 
 needs_browser = pytest.mark.skipif(
@@ -59,10 +69,57 @@ def test_the_winner_is_set_beside_the_others_on_test() -> None:
     assert "Baseline on test: 2.47, interval 2.27 to 2.67" in words
     assert "Winner minus baseline: +0.64 (0.41 to 0.87)." in words
     assert "This is the number to quote" in words
-    board["test"]["scored_before"] = ["harbour-other"]
+
+
+NOT_ONCE = [
+    ({"scored_before": ["harbour-other"]}, "Scored on test before: harbour-other."),
+    ({"known": "the winner is the run"}, "Not the first look at the test part: the winner is the"),
+    (
+        {"scored_before": [f"t{i}" for i in range(9)]},
+        "Scored on test before: t0, t1, t2, t3, t4 and 4 more.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("before", "said"), NOT_ONCE)
+def test_a_score_on_test_that_is_not_the_first_is_not_called_so(before: Tree, said: str) -> None:
+    board = whole()
+    board["test"].update(before, once=False)
+    for words in (_words(board), markdown(board)):
+        assert said in words
+        assert "has a score here that is too high as well" in words
+        assert "used once" not in words
+        assert "This is the number to quote" not in words
+
+
+def test_what_was_scored_on_test_is_said_when_nothing_is_now() -> None:
+    board = {**with_missing(), "scored_before": ["harbour-other"]}
+    for words in (_words(board), markdown(board)):
+        assert "Nothing was scored on test: 3 trials are missing." in words
+        assert "Scored on test before: harbour-other." in words
+
+
+def test_a_trial_that_is_the_run_itself_is_named() -> None:
+    board = {**whole(), "scored_as_run": ["harbour-same"]}
+    assert "Scored on test before as part of the run itself: harbour-same." in _words(board)
+
+
+def test_too_few_groups_are_said_and_nobody_is_called_behind() -> None:
+    board = too_few()
+    for words in (_words(board), markdown(board)):
+        assert "Too few groups of questions to choose among 27 trials" in words
+        assert "140 questions are worth 4.0 groups of equal size; a choice needs 5" in words
+        assert "adds about" not in words
+    assert "26 of 26 other trials (there are too few groups to tell)" in _words(board)
+    assert all(trial["alike"] for trial in board["trials"])
+
+
+def test_the_number_of_resamples_is_that_of_the_choice() -> None:
+    board = whole()
+    board["choice"]["resamples"] = 777
     words = _words(board)
-    assert "Scored on test before: harbour-other." in words
-    assert "This is the number to quote" not in words
+    assert "of 777 resamples of the questions" in words
+    assert "777 times, questions were drawn at random" in words
 
 
 def test_a_row_tells_everything_about_a_trial() -> None:

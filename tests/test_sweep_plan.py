@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -366,6 +368,32 @@ def test_the_base_model_s_vectors_of_another_run_are_not_written(tmp_path: Path)
     assert "use.base: this run reads the base model's vectors of 'other'" in told.stderr
 
 
+def test_a_key_and_one_above_it_are_not_given_together() -> None:
+    trial = "sweep.trials=[{train.lora.rank: 8, train.lora: {rank: 16}}]"
+    with pytest.raises(ConfigError, match=r"train\.lora\.rank is given beside train\.lora"):
+        plan_of(load_config(ROOT / "configs" / "sweep.yaml", ["sweep.grid={}", trial]))
+
+
+def test_there_is_one_zero() -> None:
+    def trials(*values: str) -> Plan:
+        grid = f"sweep.grid={{train.weight_decay: [{', '.join(values)}]}}"
+        return plan_of(load_config(ROOT / "configs" / "sweep.yaml", ["sweep.trials=[]", grid]))
+
+    with pytest.raises(ConfigError, match="are the same trial"):
+        trials("0.0", "-0.0")
+    assert trials("-0.0").trials[0].name == trials("0.0").trials[0].name
+
+
+def test_a_long_list_of_trials_is_not_carried_by_each_of_them() -> None:
+    many = ", ".join(f"{{seed: {seed}}}" for seed in range(1000, 1200))
+    config = load_config(
+        ROOT / "configs" / "sweep.yaml", ["sweep.grid={}", f"sweep.trials=[{many}]"]
+    )
+    trials = plan_of(config).trials
+    assert len(trials) == 200
+    assert {trial.config.sweep.trials for trial in trials} == {()}
+
+
 # --- the door --------------------------------------------------------------------------------
 
 
@@ -405,6 +433,42 @@ def test_the_door_refuses_what_does_not_go_together(given: list[str], words: str
     told = run_module("jobs.sweep", str(ROOT / "configs" / "sweep.yaml"), *given)
     assert told.returncode == 2
     assert words in told.stderr
+
+
+@pytest.mark.parametrize("variable", ["JOB_COMPLETION_INDEX", "SLURM_ARRAY_TASK_ID"])
+def test_a_task_of_an_array_does_not_run_all_trials(variable: str, tmp_path: Path) -> None:
+    config = str(ROOT / "configs" / "sweep.yaml")
+    store = f"store={tmp_path / 'store'}"
+    told = run_module("jobs.sweep", config, store, env={variable: "3"})
+    assert told.returncode == 2
+    assert f"{variable}=3 asks for one trial, and no --shards is given" in told.stderr
+    told = run_module("jobs.sweep", config, store, "--missing", env={variable: "3"})
+    assert told.returncode == 0
+
+
+def test_no_gate_starts_whatever_the_gate_would_say(tmp_path: Path) -> None:
+    config = str(ROOT / "configs" / "sweep.yaml")
+    store = f"store={tmp_path / 'store'}"
+    told = run_module("jobs.sweep", config, store, "--force")
+    assert told.returncode == 3
+    assert "--no-gate" in told.stderr
+    told = run_module("jobs.sweep", config, store, "--no-gate")
+    assert told.returncode == 2
+    assert "there is no pairs artifact" in told.stderr
+
+
+@pytest.mark.parametrize("switch", ["--missing", "--size"])
+def test_a_reader_that_does_not_wait_makes_no_error_of_ours(switch: str, tmp_path: Path) -> None:
+    """It is gone before the first word: the process ends as any other of a pipe, by the signal."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "jobs.sweep", "configs/sweep.yaml", switch]
+    told = subprocess.run(
+        [*command, f"store={tmp_path}"], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writer)
+    assert told.returncode == -signal.SIGPIPE
+    assert "Traceback" not in told.stderr
 
 
 def test_the_door_imports_no_torch_to_plan_and_look(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from codex_forge.artifact.places import place_of
-from codex_forge.errors import ForgeError, NotFound, TryAgain
+from codex_forge.errors import ForgeError, Held, NotFound
 from codex_forge.stopping import stop
 from codex_forge.storage import Store
 from codex_forge.storage.faults import seconds_from
@@ -150,7 +150,7 @@ class Lease:
         """Make sure that nobody has taken over.
 
         Raises:
-            TryAgain: somebody has; says who.
+            Held: somebody has; says who.
         """
         tokens = lease_tokens(self._store, self._folder, self._slot)
         newest = max(tokens, default=0)
@@ -185,11 +185,11 @@ class Lease:
             with self._lock, suppress(ForgeError):
                 self._store.hasty().delete(self.path)
 
-    def _lost(self, token: int) -> TryAgain:
+    def _lost(self, token: int) -> Held:
         holder = None
         with suppress(ForgeError):
             holder = Holder.parse(self._store.read(lease_path(self._slot, token)))
-        return TryAgain(
+        return Held(
             f"another process has taken over: {holder or 'unknown'}",
             where=self._store.url(self._slot),
             do="the next run finds what that one made",
@@ -212,7 +212,7 @@ def acquire(store: Store, folder: str, slot: str) -> Lease:
     """Become the writer of a slot of the artifact at `folder`.
 
     Raises:
-        TryAgain: another process holds it, and is alive; says who and since when.
+        Held: another process holds it, and is alive; says who and since when.
     """
     watch = _Watch()
     while True:
@@ -224,7 +224,7 @@ def acquire(store: Store, folder: str, slot: str) -> Lease:
             holder = Holder.parse(data)
             if not (holder is not None and holder.is_gone(me)) and not watch.is_stale(data, holder):
                 if watch.is_alive:
-                    raise TryAgain(
+                    raise Held(
                         f"is being made by {holder or 'another process'}",
                         where=store.url(slot),
                         do="wait until that is done; when its process is gone, run again",

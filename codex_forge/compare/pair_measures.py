@@ -109,20 +109,23 @@ class Model:
         self._called = np.zeros(len(cosines)) if threshold is None else cosines >= threshold
 
     def __call__(self, measures: tuple[str, ...], weights: Floats) -> list[float]:
-        """The measures of pairs that count `weights` times, shape (pairs,)."""
+        """The measures of pairs that count `weights` times (shape (pairs,)), as asked for."""
         said = weights if self._all_said else weights * self._said
         ranks = midranks(self._levels, weights, self._size)
-        found = {}
-        if "spearman" in measures:
-            own = ranks if self._all_said else midranks(self._levels, said, self._size)
-            of_scores = midranks(self._of_scores, said, self._size)
-            found["spearman"] = correlation(own, of_scores, said)
-            found["pearson"] = correlation(self._cosines, self._scores, said)
-        if "roc_auc" in measures:
-            found["roc_auc"] = area(ranks, self._alike, weights)
-            found["average_precision"] = precision(self._levels, self._alike, weights, self._size)
-        if "f1" in measures:
-            either = weights @ self._called + weights @ self._alike
-            hits = weights @ (self._called * self._alike)
-            found["f1"] = float(2 * hits / either) if either else float("nan")
-        return [found[name] for name in measures]
+        taken = {
+            "spearman": lambda: self._spearman(ranks, said),
+            "pearson": lambda: correlation(self._cosines, self._scores, said),
+            "roc_auc": lambda: area(ranks, self._alike, weights),
+            "average_precision": lambda: precision(self._levels, self._alike, weights, self._size),
+            "f1": lambda: self._f1(weights),
+        }
+        return [taken[name]() for name in measures]
+
+    def _spearman(self, ranks: Floats, said: Floats) -> float:
+        own = ranks if self._all_said else midranks(self._levels, said, self._size)
+        return correlation(own, midranks(self._of_scores, said, self._size), said)
+
+    def _f1(self, weights: Floats) -> float:
+        either = weights @ self._called + weights @ self._alike
+        hits = weights @ (self._called * self._alike)
+        return float(2 * hits / either) if either else float("nan")

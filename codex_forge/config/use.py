@@ -21,6 +21,9 @@ class UseConfig(Section):
     """Name of an audit artifact; this run's own when not given."""
     base: _Name | None = None
     """Name of a run whose vectors of the base model are read; this run's own when not given."""
+    sweep: _Name | None = None
+    """Name of the run that this is a trial of. `sweep` sets it, and replaces nothing that has
+    another here."""
 
     def refuse_to_make(self, kind: Literal["pairs", "audit", "base"]) -> None:
         """Whoever reads another run's artifact does not write it.

@@ -6,7 +6,7 @@ All are ordinary evaluate artifacts, made once; only queries are encoded for the
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from codex_forge.artifact import Artifact, open_artifact
@@ -14,9 +14,9 @@ from codex_forge.config import RunConfig, changed
 from codex_forge.errors import InputError
 from codex_forge.job import Job
 from codex_forge.sweep.made_with import differences
-from codex_forge.sweep.plan import Plan, Trial
+from codex_forge.sweep.plan import Trial
 from codex_forge.sweep.steps import Step
-from codex_forge.sweep.trial import Modes, run_step
+from codex_forge.sweep.trial import Modes, check_files, run_step
 
 log = logging.getLogger("codex_forge")
 
@@ -33,10 +33,10 @@ def on_dev(job: Job, who: str, modes: Modes) -> Artifact | None:
         if who == AS_IT_STANDS:
             _check_as_it_stands(job, config)
         run_step(job, Step("evaluate", config.evaluate_name, config), modes)
+        return _whole(job, config)
     except InputError as error:
         log.warning("%s is not shown beside the trials: %s", who.replace("_", " "), error)
         return None
-    return open_artifact(job.store, "evaluate", config.evaluate_name, job.scratch)
 
 
 def on_test(job: Job, who: str) -> Artifact | None:
@@ -45,7 +45,7 @@ def on_test(job: Job, who: str) -> Artifact | None:
     try:
         if who == AS_IT_STANDS:
             _check_as_it_stands(job, config)
-        found = open_artifact(job.store, "evaluate", config.evaluate_name, job.scratch)
+        found = _whole(job, config)
     except InputError:
         return None
     pairs = job.open("pairs", config.pairs_name)
@@ -53,25 +53,20 @@ def on_test(job: Job, who: str) -> Artifact | None:
 
 
 def winner_on_test(job: Job, trial: Trial, modes: Modes) -> Artifact:
-    """Score the winner on the questions that nobody has chosen by."""
+    """Score the winner on the questions that nobody has chosen by.
+
+    A score that is there is made anew when it is of other settings, or damaged.
+    """
     config = changed(trial.config, {"evaluate.part": "test"}, where=trial.name)
-    run_step(job, Step("evaluate", config.evaluate_name, config), modes)
-    return open_artifact(job.store, "evaluate", config.evaluate_name, job.scratch)
+    forced = replace(job, force=True)
+    run_step(forced, Step("evaluate", config.evaluate_name, config), modes)
+    return _whole(job, config)
 
 
-def scored_on_test(job: Job, plan: Plan, before: Mapping[str, Any]) -> list[str]:
-    """Trials that were scored on test already; `before` is the leaderboard that is there."""
-    names = {path.split("/")[1] for path in job.store.list("evaluate") if _is_manifest(path)}
-    found = [
-        trial.name for trial in plan.trials if trial.evaluate_name.removesuffix("-dev") in names
-    ]
-    test = before.get("test") or {}
-    more = [*test.get("scored_before", ()), *([test["winner"]["name"]] if test else [])]
-    return [*found, *(name for name in more if name not in found)]
-
-
-def _is_manifest(path: str) -> bool:
-    return path.endswith("/manifest.json")
+def _whole(job: Job, config: RunConfig) -> Artifact:
+    found = open_artifact(job.store, "evaluate", config.evaluate_name, job.scratch)
+    check_files(found)
+    return found
 
 
 def _config(config: RunConfig, who: str, part: str) -> RunConfig:

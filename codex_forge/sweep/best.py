@@ -3,18 +3,18 @@
 A trial is left out only when it is further behind the winner than chance would ever put the truly
 best trial behind any of the others (Hsu, Multiple Comparisons, 1996, chapter 4; critical values
 from resamples, as in Romano & Wolf, Econometrica 2005). The truly best one is therefore kept with
-the confidence asked for, however many trials there are and however they hang together.
+about the confidence asked for, however many trials there are and however they hang together;
+docs/choosing.md has what was measured.
 """
 
 from __future__ import annotations
 
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 from codex_forge.compare.intervals import Floats
+from codex_forge.sweep.effective import Effective
 
 _RESAMPLES = 2_000
 """Enough for one quantile of each trial."""
@@ -30,14 +30,14 @@ class Behind(NamedTuple):
     high: Floats
 
 
-def behind(full: Floats, means: Floats, winner: int, groups: int, confidence: float) -> Behind:
+def behind(full: Floats, means: Floats, winner: int, worth: Effective, confidence: float) -> Behind:
     """The winner minus each trial; a lower end above 0 says that the trial is not the best.
 
     Args:
         full: mean score of each trial.
         means: the same on every resample, shape (trials, resamples).
         winner: its place.
-        groups: how many groups of questions were resampled.
+        worth: of the groups of questions that were resampled.
         confidence: the chance to keep the truly best trial.
     """
     moved = means[:, :_RESAMPLES] - full[:, None]
@@ -45,7 +45,7 @@ def behind(full: Floats, means: Floats, winner: int, groups: int, confidence: fl
     errors = _errors(moved)
     reach = np.array(
         [
-            _expanded(_critical(moved, trial, own, confidence), groups) * float(own[winner])
+            worth.expanded(_critical(moved, trial, own, confidence)) * float(own[winner])
             for trial, own in enumerate(errors)
         ]
     )
@@ -69,9 +69,3 @@ def _errors(moved: Floats) -> Floats:
     variances = both - 2 * shared
     found: Floats = np.sqrt(np.where(variances > _NOTHING * both, variances, 0.0))
     return found
-
-
-def _expanded(critical: float, groups: int) -> float:
-    """A critical value that so few groups need: of a t distribution at the level of this one."""
-    level = NormalDist().cdf(-max(critical, 0.0))
-    return float(-stdtrit(groups - 1, level)) * float(np.sqrt(groups / (groups - 1)))

@@ -11,12 +11,14 @@ from codex_forge.errors import InputError
 from codex_forge.job import Job
 from codex_forge.jsonl import read_json
 from codex_forge.pair_files import rows
+from codex_forge.sweep.before import Before
 from codex_forge.sweep.choice import Choice
 from codex_forge.sweep.pair_scores import PairScores
 from codex_forge.sweep.plan import Plan, Trial
 from codex_forge.sweep.scores import Drawing, QuestionScores, Scores, check_metric, measures_of
-from codex_forge.sweep.states import DONE, State
+from codex_forge.sweep.states import DONE, STALE, State
 from codex_forge.sweep.steps import has_questions
+from codex_forge.sweep.trial import check_files
 
 _PLACES = 6
 _UNRANKED: dict[str, Any] = {
@@ -42,16 +44,23 @@ class Entry(NamedTuple):
 
 def entries_of(job: Job, plan: Plan, states: Sequence[State]) -> list[Entry]:
     """All trials in the order of the plan."""
-    return [
-        Entry(
-            trial,
-            state,
-            open_artifact(job.store, "evaluate", trial.evaluate_name, job.scratch)
-            if state.word == DONE
-            else None,
-        )
-        for trial, state in zip(plan.trials, states, strict=True)
-    ]
+    return [_entry(job, trial, state) for trial, state in zip(plan.trials, states, strict=True)]
+
+
+def _entry(job: Job, trial: Trial, state: State) -> Entry:
+    if state.word != DONE:
+        return Entry(trial, state, None)
+    try:
+        found = open_artifact(job.store, "evaluate", trial.evaluate_name, job.scratch)
+        check_files(found)
+    except InputError as error:
+        return damaged(Entry(trial, state, None), error)
+    return Entry(trial, state, found)
+
+
+def damaged(entry: Entry, error: InputError) -> Entry:
+    """A trial with a file that is not what was written: it has no rank, and stops no other."""
+    return entry._replace(state=State(STALE, None, f"{error.where}: {error.what}"), artifact=None)
 
 
 def scores_of(job: Job, part: str) -> Scores:
@@ -133,9 +142,9 @@ class Test:
         winner: str,
         artifact: Artifact,
         beside: Mapping[str, Artifact | None],
-        before: list[str],
+        before: Before,
     ) -> None:
-        """The winner's name and evaluation; `before` names trials that were scored on test."""
+        """The winner's name and evaluation; `before` says what was scored on test."""
         self._scores = scores_of(job, "test")
         self._winner, self._artifact = winner, artifact
         self._beside, self._before = beside, before
@@ -152,7 +161,9 @@ class Test:
             "winner": side(winner, self._scores.of(winner)),
             **sides,
             "difference": None if behind is None else numbers("difference", behind),
-            "scored_before": [name for name in self._before if name != winner],
+            "scored_before": self._before.names,
+            "once": self._before.once,
+            "known": self._before.known,
         }
 
     def _side(self, artifact: Artifact | None) -> Row | None:

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codex_forge.compare.intervals import Floats, Interval, ends
+from codex_forge.compare.intervals import Floats, Interval
 from codex_forge.errors import InputError
 from codex_forge.sweep.best import behind
+from codex_forge.sweep.effective import LEAST, Effective
 from codex_forge.sweep.resampling import TIE, Bank, Means, resampled
 
 _PLACES = 6
@@ -37,7 +38,8 @@ class Standing:
     """The winner's score minus its own; the interval allows for the number of trials. None for the
     winner."""
     alike: bool
-    """It may be the best: it cannot be told apart from the winner. True for the winner."""
+    """It may be the best: it cannot be told apart from the winner. True for the winner, and for all
+    where there are too few groups to choose by."""
 
     def tree(self) -> dict[str, Any]:
         """Its numbers for a row of the leaderboard."""
@@ -61,6 +63,10 @@ class Choice:
     standings: Mapping[str, Standing]
     """In the order of the plan."""
     questions: int
+    worth: Effective
+    """Of the groups of questions."""
+    resamples: int
+    """On which all trials had a score."""
     asked: str = "questions"
     """What there are so many of: `questions`, or `scored pairs`."""
 
@@ -87,6 +93,12 @@ class Choice:
         asked = f"on {self.questions} {self.asked}"
         if len(self.standings) == 1:
             return f"{found} {asked}; there was nothing to choose from."
+        if self.worth.few:
+            return (
+                f"{found}, the highest of {len(self.standings)} trials {asked}; these are worth "
+                f"{self.worth.groups:.1f} groups of equal size, and a choice needs {LEAST}, so "
+                "any trial may be as good."
+            )
         others = len(self.alike) - 1
         near = {0: "no other trial may be as good", 1: "one other trial may be as good"}
         return (
@@ -103,6 +115,9 @@ class Choice:
             "optimism": _rounded(self.optimism),
             "corrected": _rounded(self.corrected),
             "alike": self.alike,
+            "groups": round(self.worth.groups, 2),
+            "too_few_groups": self.worth.few,
+            "resamples": self.resamples,
             "said": self.said,
         }
 
@@ -154,8 +169,9 @@ def choose_by(
         asked: what there are so many of.
     """
     found = resampled(bank, resamples, seed)
-    low, high = ends(found.scores, bank.groups, confidence)
-    gap = behind(found.full, found.scores, found.winner, bank.groups, confidence)
+    worth = Effective.of(bank.sizes)
+    low, high = worth.ends(found.scores, confidence)
+    gap = behind(found.full, found.scores, found.winner, worth, confidence)
     ranks = _ranks(found.full, found.winner)
     standings = {
         name: Standing(
@@ -164,11 +180,12 @@ def choose_by(
             Interval(float(found.full[i]), float(low[i]), float(high[i])),
             float(found.best_share[i]),
             None if i == found.winner else Interval(*(float(each[i]) for each in gap)),
-            i == found.winner or bool(gap.low[i] <= TIE),
+            i == found.winner or worth.few or bool(gap.low[i] <= TIE),
         )
         for i, name in enumerate(names)
     }
-    return Choice(names[found.winner], found.optimism, standings, questions, asked)
+    drawn = found.scores.shape[1]
+    return Choice(names[found.winner], found.optimism, standings, questions, worth, drawn, asked)
 
 
 def _ranks(full: Floats, winner: int) -> NDArray[np.int64]:

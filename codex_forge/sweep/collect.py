@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from codex_forge.artifact import Artifact, Draft, Recipe
 from codex_forge.errors import EXIT_GATE_NOT_MET, InputError, NotMade
 from codex_forge.job import Job
 from codex_forge.jsonl import read_json, write_json
 from codex_forge.sweep import beside, page
-from codex_forge.sweep.board import Dev, Entry, Test, entries_of, missing_of
-from codex_forge.sweep.plan import Plan, plan_of
+from codex_forge.sweep.before import before
+from codex_forge.sweep.board import Dev, Entry, Test, damaged, entries_of, missing_of
+from codex_forge.sweep.inputs import check_files
+from codex_forge.sweep.plan import Plan, Trial, plan_of
 from codex_forge.sweep.run import ranges, told
-from codex_forge.sweep.states import States
+from codex_forge.sweep.states import STALE, States
 from codex_forge.sweep.steps import has_part
 from codex_forge.sweep.trial import MODES, Modes, StepJob
 
@@ -23,6 +25,7 @@ log = logging.getLogger("codex_forge")
 
 _FILES = ("leaderboard.json", "leaderboard.md", "leaderboard.html")
 """They hold seconds, which differ between equal runs."""
+_FORCED = " with --force"
 _SIDES = (beside.BASELINE, beside.AS_IT_STANDS)
 
 Board = dict[str, Any]
@@ -50,28 +53,78 @@ def collect_what_is_there(job: Job, modes: Modes = MODES) -> None:
 
 def _collect(job: Job, modes: Modes, *, accept: bool) -> None:
     plan = plan_of(job.config)
+    check_files(job, plan.trials)
     states = States(job.store, job.scratch).of_all(plan)
     for line in told(plan, states):
         log.info("%s", line)
     entries = entries_of(job, plan, states)
-    missing = missing_of(entries)
     sides = {who: beside.on_dev(job, who, modes) for who in _SIDES}
-    dev = Dev(job, entries, sides)
-    tested = {}
-    if dev.choice is not None and (accept or not missing) and _has_test(job):
-        winner = next(e.trial for e in entries if e.trial.name == dev.choice.winner)
-        tested["test-winner"] = beside.winner_on_test(job, winner, modes)
-        found = {who: beside.on_test(job, who) for who in _SIDES}
-        tested |= {f"test-{who}": artifact for who, artifact in found.items() if artifact}
-    made = _Leaderboard(job, plan, entries, dev, sides, tested)
-    board, where = made.write()
+    chosen = _chosen(job, modes, entries, sides, accept=accept)
+    board, where = _Leaderboard(job, plan, sides, chosen).write()
     _say(board, where)
+    _check(board, where, accept=accept)
+
+
+class _Chosen(NamedTuple):
+    """What was chosen, among which trials, and what was scored on test."""
+
+    entries: list[Entry]
+    dev: Dev
+    tested: dict[str, Artifact]
+
+    @property
+    def winner(self) -> Trial | None:
+        """The winner on dev."""
+        choice = self.dev.choice
+        found = [e.trial for e in self.entries if choice and e.trial.name == choice.winner]
+        return found[0] if found else None
+
+
+def _chosen(
+    job: Job,
+    modes: Modes,
+    entries: list[Entry],
+    sides: Mapping[str, Artifact | None],
+    *,
+    accept: bool,
+) -> _Chosen:
+    """Choose, and score the winner on test; one whose vectors are damaged is no trial that is
+    there.
+    """
+    while True:
+        chosen = _Chosen(entries, Dev(job, entries, sides), {})
+        winner = chosen.winner
+        if winner is None or (missing_of(entries) and not accept) or not _has_test(job):
+            return chosen
+        try:
+            scored = beside.winner_on_test(job, winner, modes)
+        except InputError as error:
+            log.warning("%s cannot be scored on test: %s", winner.name, error)
+            entries = [damaged(e, error) if e.trial == winner else e for e in entries]
+            continue
+        found = {who: beside.on_test(job, who) for who in _SIDES}
+        more = {f"test-{who}": artifact for who, artifact in found.items() if artifact}
+        return chosen._replace(tested={"test-winner": scored, **more})
+
+
+def _check(board: Board, where: str, *, accept: bool) -> None:
+    """End with 3 unless there is what was asked for."""
+    missing, trials = board["missing"], len(board["trials"])
     if missing and not accept:
         raise TrialsMissing(
-            f"{len(missing)} of {len(plan.trials)} trials are missing, so that nothing was scored "
-            "on test",
+            f"{len(missing)} of {trials} trials are missing, so that nothing was scored on test",
             where=where,
-            do=f"run trials {ranges(row['index'] for row in missing)}, or give --accept-missing",
+            do=f"run trials {ranges(row['index'] for row in missing)}"
+            f"{_FORCED if any(row['state'] == STALE for row in missing) else ''}"
+            ", or give --accept-missing",
+        )
+    if board["choice"] is None:
+        reasons = dict.fromkeys(row["said"] for row in board["trials"] if row["said"])
+        raise TrialsMissing(
+            f"none of {trials} trials has a rank: {'; '.join([*reasons][:3])}",
+            where=where,
+            do="mend what is said there; trials that answered the run's own dev questions can be "
+            "ranked",
         )
 
 
@@ -89,14 +142,12 @@ class _Leaderboard:
         self,
         job: Job,
         plan: Plan,
-        entries: list[Entry],
-        dev: Dev,
         sides: Mapping[str, Artifact | None],
-        tested: Mapping[str, Artifact],
+        chosen: _Chosen,
     ) -> None:
-        self._job, self._plan, self._entries, self._dev = job, plan, entries, dev
-        self._sides, self._tested = sides, tested
-        self._before = beside.scored_on_test(job, plan, self._there())
+        self._job, self._plan, self._sides = job, plan, sides
+        self._entries, self._dev, self._tested = chosen
+        self._before = before(job, plan, chosen.winner if chosen.tested else None)
 
     def write(self) -> tuple[Board, str]:
         """Write it, unless it is there; returns its tree and where it is."""
@@ -113,15 +164,11 @@ class _Leaderboard:
         write_json(draft.path("plan.json"), self._plan.tree())
         choice = self._dev.choice
         counts = {"trials": len(self._plan.trials), "ranked": len(self._dev.ranked)}
-        draft.commit(counts, {"winner": choice.winner if choice else None}, volatile=_FILES)
+        winner = choice.winner if choice else None
+        # What the next leaderboard has to know of this one.
+        summary = {"winner": winner, "tested": winner if self._tested else None}
+        draft.commit(counts, summary, volatile=_FILES)
         return board, draft.url
-
-    def _there(self) -> Board:
-        """The leaderboard that was there before."""
-        try:
-            return read_json(self._job.open("sweep", self._plan.name).path(_FILES[0]))
-        except InputError:
-            return {}
 
     def _recipe(self, job: Job) -> Recipe:
         config = job.config
@@ -135,7 +182,9 @@ class _Leaderboard:
             "trials": {trial.name: dict(trial.overrides) for trial in self._plan.trials},
             "order": [trial.name for trial in self._plan.trials],
             "missing": missing_of(self._entries),
-            "scored_before": self._before if self._tested else [],
+            "scored_before": self._before.names,
+            "scored_as_run": self._before.as_run,
+            "known": self._before.known,
         }
         given = {e.trial.name: e.artifact for e in self._entries if e.artifact is not None}
         named = {f"dev-{who}": artifact for who, artifact in self._sides.items() if artifact}
@@ -157,6 +206,8 @@ class _Leaderboard:
             "as_it_stands": dev.beside[beside.AS_IT_STANDS],
             "choice": dev.choice.tree() if dev.choice else None,
             "test": self._test(),
+            "scored_before": self._before.names,
+            "scored_as_run": self._before.as_run,
             "missing": missing_of(self._entries),
         }
 
@@ -181,7 +232,9 @@ def _say(board: Board, where: str) -> None:
         for who in _SIDES:
             if found := test[who]:
                 lines.append(f"  {who.replace('_', ' ')}: {found['score']:.3f}")
-        if before := test["scored_before"]:
-            lines.append(f"  scored on test before: {', '.join(before)}")
+        if names := test["scored_before"]:
+            lines.append(f"  scored on test before: {', '.join(names)}")
+        if known := test["known"]:
+            lines.append(f"  not the first look at the test part: {known}")
     lines += ["", f"leaderboard: {where}/leaderboard.html"]
     sys.stdout.write("\n".join(lines) + "\n")

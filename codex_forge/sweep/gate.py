@@ -14,7 +14,7 @@ from codex_forge.jsonl import read_json
 from codex_forge.sweep.made_with import differences
 from codex_forge.sweep.scores import check_metric
 
-_DO = "run the modes up to compare for this config, or give --force to start all the same"
+_DO = "run the modes up to compare for this config, or give --no-gate to start all the same"
 
 
 class NotCompared(NotMade):
@@ -29,10 +29,8 @@ def check_baseline(job: Job) -> None:
     Raises:
         NotCompared: it has not been compared with its baseline yet.
         GateNotMet: the comparison is of another state of the run, or did not pass `sweep.gate`.
-        ConfigError: the gate names a tier that is none.
     """
     config = job.config
-    _check_tier(job)
     try:
         compared = job.open("compare", config.compare_name)
     except NotMade as error:
@@ -51,12 +49,17 @@ def check_baseline(job: Job) -> None:
         raise GateNotMet(
             f"trials start once the run as it stands passes sweep.gate: {error.what}",
             where=error.where,
-            do="see report.html there, mend the run or loosen sweep.gate; --force starts all the "
+            do="see report.html there, mend the run or loosen sweep.gate; --no-gate starts all the "
             "same",
         ) from error
 
 
-def _check_tier(job: Job) -> None:
+def check_tiers(job: Job) -> None:
+    """Refuse a gate that names no tier, whether or not it is asked.
+
+    Raises:
+        ConfigError: names those that there are.
+    """
     gate, compare = job.config.sweep.gate, job.config.compare
     given = (("min_tier", compare.tiers), ("min_measure_tier", compare.measure_tiers))
     for key, tiers in given:
@@ -72,9 +75,9 @@ def _check_tier(job: Job) -> None:
 def _check_present(job: Job, compared: Artifact) -> None:
     """The comparison must be of the pairs and settings that are there now."""
     pairs = job.open("pairs", job.config.pairs_name)
-    candidates = [g for role, g in compared.manifest.inputs.items() if role.startswith("candidate")]
-    own = next((given for given in candidates if given.kind == "evaluate"), None)
-    chain = _chain(job, compared, own)
+    split, inputs = job.config.pairs.split, compared.manifest.inputs
+    own = inputs.get(f"candidate-fold{split.fold}" if split.folds else "candidate")
+    chain = _chain(job, compared, own if own and own.kind == "evaluate" else None)
     if pairs.digest not in [a.manifest.inputs["pairs"].digest for a in chain if _reads_pairs(a)]:
         raise _outdated(compared, "it was made from other pairs than are there now")
     for artifact in (each for each in chain if each.manifest.kind != "evaluate"):

@@ -26,7 +26,7 @@ def differences(manifest: Manifest, config: RunConfig) -> list[str]:
         said = _look(now, key)
         if said is _MISSING or _same(kept, said) or _is_resolved(key, said):
             continue
-        found.append(f"{key} was {kept!r}, now {said!r}")
+        found += _told(key, kept, said)
     if manifest.kind == "embed" and "embed.engine" not in manifest.settings:
         engine = config.embed.engine
         found += [f"embed.engine was 'torch', now {engine!r}"] if engine != "torch" else []
@@ -82,6 +82,16 @@ def _same(kept: Any, said: Any) -> bool:
     if isinstance(kept, Mapping) and isinstance(said, Mapping):
         return all(key not in said or _same(value, said[key]) for key, value in kept.items())
     return bool(kept == said)
+
+
+def _told(key: str, kept: Any, said: Any) -> Iterator[str]:
+    """What differs, key by key where both are sections."""
+    if not isinstance(kept, Mapping) or not isinstance(said, Mapping):
+        yield f"{key} was {kept!r}, now {said!r}"
+        return
+    for inner, value in kept.items():
+        if inner in said and not _same(value, said[inner]):
+            yield from _told(f"{key}.{inner}", value, said[inner])
 
 
 def _is_resolved(key: str, said: Any) -> bool:

@@ -9,14 +9,18 @@ import numpy as np
 
 from codex_forge.agreement import means_the_same
 from codex_forge.artifact import Artifact
-from codex_forge.compare.intervals import Floats, Interval, ends
+from codex_forge.compare.intervals import Floats, Interval
 from codex_forge.compare.pair_measures import MEASURES, Model, Sample
-from codex_forge.compare.pair_resampling import resamples_of
 from codex_forge.errors import ConfigError, InputError
 from codex_forge.jsonl import read_json, read_jsonl
 from codex_forge.sweep.choice import Choice, choose_by
+from codex_forge.sweep.effective import Effective
 from codex_forge.sweep.resampling import resampled
 from codex_forge.sweep.scores import Drawing
+
+_MOST = 20_000_000
+"""Pairs times resamples; 27 trials of more take minutes, and get fewer resamples."""
+_LEAST_RESAMPLES = 1_000
 
 
 class PairScores:
@@ -50,14 +54,19 @@ class PairScores:
         threshold = read_json(artifact.path("report.json"))["pairs"]["threshold"]
         if self._metric not in sample.measures((threshold,)):
             return f"{self._metric} cannot be measured on these pairs: not ranked"
-        cosines = np.array([row["cosine"] for row in in_order])
-        self._models[name] = Model(sample, cosines, threshold)
+        cosines = np.array([row["cosine"] for row in in_order], dtype=float)
+        model = Model(sample, cosines, threshold)
+        if not np.isfinite(model((self._metric,), np.ones(self.count))).all():
+            return f"{self._metric} cannot be measured, since all cosines are equal: not ranked"
+        self._models[name] = model
         self._sample = sample
         return ""
 
     def choose(self, names: Sequence[str]) -> Choice:
         """The best of some of them."""
-        return choose_by(names, *self._drawn(names), self._drawing.confidence)
+        bank, seed, resamples = self._drawn(names)
+        confidence = self._drawing.confidence
+        return choose_by(names, bank, self.count, seed, resamples, confidence, "scored pairs")
 
     def of(self, name: str) -> Interval:
         """One system's score."""
@@ -65,20 +74,20 @@ class PairScores:
 
     def difference(self, name: str, baseline: str) -> Interval:
         """What one has above another, on the same resamples."""
-        bank, _, seed, resamples = self._drawn([baseline, name])
+        bank, seed, resamples = self._drawn([baseline, name])
         found = resampled(bank, resamples, seed)
         apart = found.scores[1] - found.scores[0]
-        low, high = ends(apart[None], bank.groups, self._drawing.confidence)
+        low, high = Effective.of(bank.sizes).ends(apart[None], self._drawing.confidence)
         return Interval(float(found.full[1] - found.full[0]), float(low[0]), float(high[0]))
 
-    def _drawn(self, names: Sequence[str]) -> tuple[_Bank, int, int, int]:
-        """What was answered, by how many pairs, and how it is drawn."""
+    def _drawn(self, names: Sequence[str]) -> tuple[_Bank, int, int]:
+        """What was answered, the seed, and how many resamples: as many for one trial as for all."""
         if self._sample is None:
             raise InputError("no trial has a score", do="run the trials first")
         models = [self._models[name] for name in names]
-        resamples = resamples_of(self.count * len(names), self._drawing.resamples)
+        resamples = resamples_of(self.count, self._drawing.resamples)
         bank = _Bank(self._sample, models, self._metric)
-        return bank, self.count, self._drawing.seed, resamples
+        return bank, self._drawing.seed, resamples
 
 
 class _Bank(NamedTuple):
@@ -89,9 +98,9 @@ class _Bank(NamedTuple):
     metric: str
 
     @property
-    def groups(self) -> int:
-        """How many groups of pairs there are."""
-        return self.sample.groups
+    def sizes(self) -> Floats:
+        """How many pairs each group has."""
+        return np.bincount(self.sample.group).astype(float)
 
     def measured(self, weights: Floats) -> Floats:
         """The measure where each group counts `weights` times, shape (models, resamples)."""
@@ -100,6 +109,11 @@ class _Bank(NamedTuple):
             own = drawn[self.sample.group]
             found[:, i] = [model((self.metric,), own)[0] for model in self.models]
         return found
+
+
+def resamples_of(pairs: int, wanted: int) -> int:
+    """How many resamples so many pairs get, whatever the number of trials."""
+    return min(wanted, max(_LEAST_RESAMPLES, _MOST // pairs))
 
 
 def _sample(rows: Sequence[dict[str, Any]]) -> Sample:

@@ -13,6 +13,7 @@ from itertools import product
 from typing import Any
 
 from codex_forge.config import RunConfig, changed, keys_of
+from codex_forge.config.sweep import SweepConfig
 from codex_forge.errors import ConfigError, nearest
 from codex_forge.sweep.labels import label_of, name_of
 from codex_forge.sweep.sharing import Before, shared, value_at
@@ -45,6 +46,8 @@ class Trial:
     overrides: Mapping[str, Any]
     """Config key -> value, as the config reads it."""
     config: RunConfig
+    run: RunConfig
+    """The run that it is a trial of."""
     before: tuple[Before, ...] = ()
     """What is made for this trial, and others like it, because the run's cannot be shared."""
 
@@ -88,11 +91,13 @@ def plan_of(config: RunConfig) -> Plan:
     seen: dict[str, str] = {}
     names: dict[str, str] = {}
     trials: list[Trial] = []
+    # Without the list of trials, which each of them would carry.
+    run = config.model_copy(update={"sweep": SweepConfig()})
     for where, given in _given(config):
         _check_keys(given, known, where)
-        trial = _trial(config, len(trials), given, where)
+        trial = _trial(run, len(trials), given, where)
         facts = trial.config.model_dump(mode="json", exclude={"name", "use"})
-        _check_new(seen, json.dumps(facts, sort_keys=True), where, "are the same trial")
+        _check_new(seen, json.dumps(_plain(facts), sort_keys=True), where, "are the same trial")
         _check_new(names, trial.name, where, f"would both be called {trial.name}")
         trials.append(trial)
     return Plan(config.run_name, tuple(trials))
@@ -130,6 +135,9 @@ def _check_keys(given: Mapping[str, Any], known: list[str], where: str) -> None:
         for fixed, why in _NOT_VARIED.items():
             if _is_of(key, fixed) and not any(_is_of(key, free) for free in _VARIED):
                 raise ConfigError(f"{key} cannot vary: {why}", where=where, do="leave it out")
+        if above := next((each for each in given if each != key and _is_of(key, each)), None):
+            said = f"{key} is given beside {above}, which holds it"
+            raise ConfigError(said, where=where, do="give one of them")
         if key in known:
             continue
         if inside := [each for each in known if each.startswith(f"{key}.")]:
@@ -155,12 +163,21 @@ def _trial(config: RunConfig, index: int, given: Mapping[str, Any], where: str) 
     tried = changed(config, given, where=where)
     _check_trains(tried, f"{where}: ")
     tree = tried.model_dump(mode="json")
-    overrides = {key: value_at(tree, key) for key in given}
+    overrides = {key: _plain(value_at(tree, key)) for key in given}
     label = label_of(overrides)
     shares = shared(config, tried, overrides)
     own = {**_ALWAYS, "name": name_of(config.name, label), "use": shares.use}
     trial = changed(tried, own, where=where)
-    return Trial(index, trial.name, label, overrides, trial, shares.before)
+    return Trial(index, trial.name, label, overrides, trial, config, shares.before)
+
+
+def _plain(value: Any) -> Any:
+    """A value with one zero: -0.0 is 0.0."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def _told(trial: Trial, key: str) -> str:

@@ -26,8 +26,8 @@ class Bank(Protocol):
     """What each trial answered, to be measured again and again."""
 
     @property
-    def groups(self) -> int:
-        """How many groups of questions there are."""
+    def sizes(self) -> Floats:
+        """How many questions each group has."""
         ...
 
     def measured(self, weights: Floats) -> Floats:
@@ -58,11 +58,6 @@ class Means:
         sums = np.stack([np.bincount(group, row, groups) for row in scores]).astype(float)
         return cls(sums, np.bincount(group, minlength=groups).astype(float))
 
-    @property
-    def groups(self) -> int:
-        """How many groups of questions there are."""
-        return len(self.sizes)
-
     def measured(self, weights: Floats) -> Floats:
         """See `Bank`."""
         found: Floats = (self.sums @ weights.T) / (weights @ self.sizes)
@@ -91,10 +86,11 @@ def resampled(bank: Bank, resamples: int, seed: int) -> Resampled:
     Raises:
         InputError: no resample gives all trials a score.
     """
-    full = bank.measured(np.ones((1, bank.groups)))[:, 0]
+    groups = len(bank.sizes)
+    full = bank.measured(np.ones((1, groups)))[:, 0]
     winner = int(np.argmax(full >= full.max() - TIE))
     scores, best, lost = [], np.zeros(len(full)), []
-    for weights in _weights(bank.groups, max(len(full), bank.groups), resamples, seed):
+    for weights in _weights(groups, max(len(full), groups), resamples, seed):
         found = bank.measured(weights)
         defined = np.isfinite(found).all(axis=0)
         found = found[:, defined]

@@ -13,18 +13,18 @@ from codex_forge.errors import (
     EXIT_TRY_AGAIN,
     ConfigError,
     ForgeError,
-    InputError,
     NotMade,
     StorageDown,
     TryAgain,
 )
 from codex_forge.job import Job, exit_code_of
 from codex_forge.stopping import stop
-from codex_forge.sweep.gate import check_baseline
+from codex_forge.sweep.choosable import check_can_choose
+from codex_forge.sweep.gate import check_baseline, check_tiers
+from codex_forge.sweep.inputs import check_files, check_inputs
 from codex_forge.sweep.plan import Plan, Trial, plan_of
 from codex_forge.sweep.processes import together
 from codex_forge.sweep.states import DONE, RUNNING, STALE, State, States
-from codex_forge.sweep.steps import has_part
 from codex_forge.sweep.trial import MODES, Modes, run_trial
 
 log = logging.getLogger("codex_forge")
@@ -39,7 +39,7 @@ class TrialsFailed(ForgeError):
     """Some trials failed; the others were tried all the same."""
 
 
-def run(job: Job, modes: Modes = MODES) -> None:
+def run(job: Job, modes: Modes = MODES, *, gated: bool = True) -> None:
     """Run all trials that are not done, one after another; a trial that fails stops no other.
 
     Raises:
@@ -53,12 +53,17 @@ def run(job: Job, modes: Modes = MODES) -> None:
             do="start each trial with --shards and its index",
         )
     plan = plan_of(job.config)
-    _check_gate(job)
+    _check(job, plan, gated=gated)
     tried = (_attempt(job, trial, modes) for trial in plan.trials)
     _report(plan, [failed for failed in tried if failed is not None])
 
 
-def run_one(job: Job, modes: Modes = MODES) -> None:
+def run_without_gate(job: Job, modes: Modes = MODES) -> None:
+    """Like `run`; whether the run as it stands is good enough is not asked."""
+    run(job, modes, gated=False)
+
+
+def run_one(job: Job, modes: Modes = MODES, *, gated: bool = True) -> None:
     """Run the trial whose index the launcher has set.
 
     Raises:
@@ -72,22 +77,24 @@ def run_one(job: Job, modes: Modes = MODES) -> None:
             where=f"--shards {job.shards}",
             do=f"start it with --shards {len(plan.trials)} (see --plan)",
         )
-    _check_gate(job)
+    _check(job, plan, gated=gated)
     run_trial(job, plan.trials[job.shard], modes)
 
 
-def _check_gate(job: Job) -> None:
-    if job.force:
-        log.warning("--force: whether the run as it stands is good enough was not asked")
-    else:
+def run_one_without_gate(job: Job, modes: Modes = MODES) -> None:
+    """Like `run_one`; whether the run as it stands is good enough is not asked."""
+    run_one(job, modes, gated=False)
+
+
+def _check(job: Job, plan: Plan, *, gated: bool) -> None:
+    """What would make all trials useless is found before the first is trained."""
+    check_tiers(job)
+    if gated:
         check_baseline(job)
-    pairs = job.open("pairs", job.config.pairs_name)
-    if not has_part(pairs, "dev"):
-        raise InputError(
-            "there is nothing to choose between trials on: its dev part is empty",
-            where=pairs.url,
-            do="make pairs with a larger pairs.split.dev",
-        )
+    else:
+        log.warning("--no-gate: whether the run as it stands is good enough was not asked")
+    check_inputs(job, plan)
+    check_can_choose(job)
 
 
 class _Failed(NamedTuple):
@@ -151,6 +158,7 @@ def show_size(job: Job) -> None:
 def show_missing(job: Job) -> None:
     """Print the indexes of trials to start, as `sbatch --array` takes them."""
     plan = plan_of(job.config)
+    check_files(job, plan.trials)
     states = States(job.store, job.scratch).of_all(plan)
     for line in told(plan, states):
         log.info("%s", line)

@@ -43,14 +43,14 @@ def shared(config: RunConfig, tried: RunConfig, overrides: Overrides) -> Shared:
         overrides: what the trial sets otherwise.
     """
     use = {"pairs": config.pairs_name, "audit": config.audit_name}
-    use["base"] = config.use.base or config.name
+    use |= {"base": config.use.base or config.name, "sweep": config.name}
     before: list[Before] = []
     overrides = _other(config, overrides)
     asks_model = tried.pairs.negatives.nearest > 0
     of_pairs = _of_pairs(overrides, asks_model=asks_model)
     if of_pairs:
         made = _renamed(config, of_pairs, {"base": use["base"]})
-        if asks_model and _touches(of_pairs, "corpus", "model"):
+        if asks_model and touches(of_pairs, "corpus", "model"):
             made = _renamed(config, of_pairs, {})
             based = changed(made, {"embed.model": "base"}, where=made.name)
             before.append(Before("embed", based))
@@ -87,11 +87,13 @@ def _of_pairs(overrides: Overrides, *, asks_model: bool) -> dict[str, Any]:
 
 def _renamed(config: RunConfig, overrides: Overrides, use: Mapping[str, str]) -> RunConfig:
     name = name_of(config.name, label_of(overrides))
-    own = {**overrides, "name": name, "use": dict(use), "embed.chroma": {}}
+    marked = {**use, "sweep": config.name}
+    own = {**overrides, "name": name, "use": marked, "embed.chroma": {}}
     return changed(config, own, where=name)
 
 
-def _touches(overrides: Overrides, *sections: str) -> bool:
+def touches(overrides: Overrides, *sections: str) -> bool:
+    """Whether a key of one of the sections is set."""
     return bool(_only(overrides, *sections))
 
 

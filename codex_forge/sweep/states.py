@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from codex_forge.artifact.lease import Holder, lease_path, lease_tokens, read_le
 from codex_forge.artifact.places import Version, stored_path, versions, whole_of
 from codex_forge.errors import EXIT_DONE, EXIT_TRY_AGAIN, InputError
 from codex_forge.storage import Store
+from codex_forge.sweep.inputs import other_than_said, reads
 from codex_forge.sweep.made_with import differences
 from codex_forge.sweep.plan import Plan, Trial
 from codex_forge.sweep.steps import Step, all_steps, has_questions
@@ -52,16 +53,19 @@ class States:
     def __init__(self, store: Store, cache: Path) -> None:
         """`cache` is a folder for copies of remote files."""
         self._store, self._cache = store, cache
-        self._pairs: dict[str, Artifact | None] = {}
+        self._opened: dict[tuple[str, str], Artifact | None] = {}
 
     def pairs(self, name: str) -> Artifact | None:
         """A pairs artifact, if it is there; each is opened once."""
-        if name not in self._pairs:
+        return self._artifact("pairs", name)
+
+    def _artifact(self, kind: str, name: str) -> Artifact | None:
+        if (kind, name) not in self._opened:
             try:
-                self._pairs[name] = open_artifact(self._store, "pairs", name, self._cache)
+                self._opened[kind, name] = open_artifact(self._store, kind, name, self._cache)
             except InputError:
                 return None
-        return self._pairs[name]
+        return self._opened[kind, name]
 
     def steps(self, trial: Trial) -> list[Step]:
         """The steps of a trial, as far as is known before its pairs are there."""
@@ -84,6 +88,8 @@ class States:
         """The states of all trials, in the order of the plan."""
         for name in {trial.config.pairs_name for trial in plan.trials}:
             self.pairs(name)
+        for name in {t.config.audit_name for t in plan.trials if reads(t, "audit")}:
+            self._artifact("audit", name)
         # A remote store answers many as soon as one.
         with ThreadPoolExecutor(1 if self._store.is_local else _AT_ONCE) as pool:
             return list(pool.map(self.of, plan.trials))
@@ -118,6 +124,10 @@ class States:
                 return f"{step.mode} was made with other settings: {'; '.join(found[:3])}"
             if not step.shared or step.mode == "audit":
                 there[step.mode] = manifest
+        return self._other_settings(trial) or self._other_inputs(trial, there)
+
+    def _other_inputs(self, trial: Trial, there: Mapping[str, Manifest]) -> str:
+        """What was made from something else than is there now; empty when none."""
         now = {mode: manifest.digest for mode, manifest in there.items()}
         pairs = self.pairs(trial.config.pairs_name)
         if pairs is not None:
@@ -128,6 +138,18 @@ class States:
                 key = f"file {role}" if given.kind == "file" else given.kind
                 if now.get(key, given.digest) != given.digest:
                     return f"{mode} was made from other {role} than is there now"
+        return ""
+
+    def _other_settings(self, trial: Trial) -> str:
+        """What the run's pairs and audit have otherwise than its config says; empty when none."""
+        given = {"pairs": self.pairs(trial.config.pairs_name)}
+        if reads(trial, "audit"):
+            given["audit"] = self._artifact("audit", trial.config.audit_name)
+        for kind, artifact in given.items():
+            if artifact is None or not reads(trial, kind):
+                continue
+            if said := other_than_said(artifact.manifest, trial.run):
+                return said
         return ""
 
 

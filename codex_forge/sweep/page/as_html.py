@@ -22,6 +22,7 @@ from codex_forge.sweep.page.facts import (
     asked,
     corrected,
     dev_score,
+    few,
     headline,
     indexes,
     level,
@@ -92,7 +93,8 @@ def _chosen(board: Board, digits: int) -> dict[str, Any]:
     name = board["choice"]["winner"]
     found = next(trial for trial in board["trials"] if trial["name"] == name)
     return {
-        "too_high": too_high(board),
+        "lead": few(board) or too_high(board),
+        "few": bool(few(board)),
         "others_alike": others_alike(board),
         "optimism": number(optimism(board), digits) if round(optimism(board), digits) else "",
         "corrected": number(corrected(board), digits),

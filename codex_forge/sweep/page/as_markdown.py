@@ -12,6 +12,7 @@ from codex_forge.sweep.page.facts import (
     Tree,
     beside,
     dev_score,
+    few,
     headline,
     indexes,
     no_choice,
@@ -45,7 +46,7 @@ def _choice(board: Board) -> Iterator[str]:
         yield no_choice(board)
         return
     winner = board["choice"]["winner"]
-    yield markdown_cell(f"{winner} {dev_score(board)}. {too_high(board)}")
+    yield markdown_cell(f"{winner} {dev_score(board)}. {few(board) or too_high(board)}")
 
 
 def _test(board: Board) -> Iterator[str]:

@@ -9,10 +9,13 @@ from typing import Any
 from codex_forge.compare.page.scales import digits_of, scale_of
 from codex_forge.compare.page.written import number, signed, thousands
 from codex_forge.compare.pair_measures import MEASURES
+from codex_forge.sweep.effective import LEAST
 
 Board = Mapping[str, Any]
 """The tree of leaderboard.json."""
 Tree = Mapping[str, Any]
+_NAMES = 5
+"""Trials that are named in a sentence."""
 
 
 def ranked(board: Board) -> list[Tree]:
@@ -46,6 +49,8 @@ def headline(board: Board) -> str:
     trials, best = len(ranked(board)), 1 + others_alike(board)
     if trials == 1:
         return "Only one trial has a score"
+    if board["choice"]["too_few_groups"]:
+        return f"Too few groups of {asked(board)} to choose among {thousands(trials)} trials"
     word = "trial is" if best == 1 else "trials may be"
     return f"{thousands(best)} of {thousands(trials)} {word} the best"
 
@@ -67,12 +72,25 @@ def no_choice(board: Board) -> str:
 def dev_score(board: Board) -> str:
     """The winner's dev score with its interval; its name goes before."""
     choice, digits = board["choice"], digits_of(board["metric"])
-    won = "won with" if len(ranked(board)) > 1 else "has"
+    won = "has" if len(ranked(board)) == 1 else "is first with" if few(board) else "won with"
     of = f" of {scale_of(board['metric']):g}" if asked(board) == "questions" else ""
     score = f"{number(choice['score'], digits)}{of}"
     by = f"{thousands(board['questions'])} {board['part']} {asked(board)}"
     ends = f"{level(board)} interval {range_of(choice, digits)}"
     return f"{won} {board['metric']} {score} on {by} ({ends})"
+
+
+def few(board: Board) -> str:
+    """Why nothing can be chosen by these questions; empty when something can."""
+    choice = board["choice"]
+    if not choice or not choice["too_few_groups"] or len(ranked(board)) == 1:
+        return ""
+    return (
+        f"Those of one group hang together, and these {thousands(board['questions'])} "
+        f"{asked(board)} are worth {choice['groups']:.1f} groups of equal size; a choice needs "
+        f"{LEAST}. So any trial may be as good, and no interval here is to be relied on. Put more "
+        f"groups into the {board['part']} part."
+    )
 
 
 def optimism(board: Board) -> float:
@@ -124,7 +142,11 @@ def test_notes(board: Board) -> Iterator[str]:
             yield f"Nothing was scored on test: {thousands(left)} {word} missing."
         elif board["choice"]:
             yield "Nothing was scored on test."
+        if board["choice"] and (names := board["scored_before"]):
+            yield f"Scored on test before: {_named(names)}."
         return
+    if names := board["scored_as_run"]:
+        yield f"Scored on test before as part of the run itself: {_named(names)}."
     digits = digits_of(board["metric"])
     if change := test.get("difference"):
         ends = f" ({range_of(change, digits)})" if change.get("low") is not None else ""
@@ -133,12 +155,22 @@ def test_notes(board: Board) -> Iterator[str]:
 
 def test_warning(board: Board) -> str:
     """What takes away from the score on test; empty when nothing does."""
-    if not (names := (board["test"] or {}).get("scored_before")):
+    test = board["test"]
+    if not test or test["once"]:
         return ""
-    return (
-        f"Scored on test before: {', '.join(names)}. The test {asked(board)} were used more than "
-        "once, so this score may be too high as well."
-    )
+    said = []
+    if names := test["scored_before"]:
+        said.append(f"Scored on test before: {_named(names)}.")
+    if test["known"]:
+        said.append(f"Not the first look at the test part: {test['known']}.")
+    said.append("Whoever chose by those scores has a score here that is too high as well.")
+    return " ".join(said)
+
+
+def _named(names: Sequence[str]) -> str:
+    left = len(names) - _NAMES
+    more = f" and {thousands(left)} more" if left > 0 else ""
+    return f"{', '.join(names[:_NAMES])}{more}"
 
 
 def indexes(missing: Sequence[Tree]) -> str:
