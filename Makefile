@@ -37,7 +37,7 @@ K8S = OVERLAY=$(OVERLAY) CONFIG=$(CONFIG) PYTHON=$(abspath $(BIN))/python $(call
 MODES := pairs audit train embed evaluate compare
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo baseline bm25 hybrid why crossfit demo-smoke test test-all test-image test-slurm test-cluster chaos check format clean schema bench sweep sweep-plan sweep-collect embed-shards k8s-pipeline k8s-sweep k8s-show image image-run status gc $(MODES)
+.PHONY: help setup demo baseline bm25 hybrid why crossfit demo-smoke test test-all test-image test-slurm test-cluster chaos check format clean schema bench sweep sweep-plan sweep-missing sweep-collect embed-shards k8s-pipeline k8s-sweep k8s-show image image-run status gc $(MODES)
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -110,6 +110,9 @@ sweep: $(READY) ## all trials of the sweep that are not done, then the leaderboa
 sweep-plan: $(READY) ## the trials of the config's sweep; nothing is run
 	@$(RUN) jobs.sweep $(CONFIG) --plan $(ARGS)
 
+sweep-missing: $(READY) ## which trials are to be started, and how far the others are
+	@$(RUN) jobs.sweep $(CONFIG) --missing $(ARGS)
+
 sweep-collect: $(READY) ## the leaderboard, and the winner's score on test questions
 	@$(RUN) jobs.sweep $(CONFIG) --collect $(ARGS)
 
@@ -145,7 +148,8 @@ image: ## the container image (IMAGE, BASE_IMAGE, EXTRAS, IMAGE_ARGS); docker, p
 	    $(IMAGE_ARGS) .
 
 image-run: ## one mode in the image: make image-run MODE=train (the store is the folder STORE)
-	@engine='$(ENGINE)'; mkdir -p '$(STORE)'; \
+	@engine='$(ENGINE)'; [ -n "$$engine" ] || { echo 'needs docker or podman'; exit 2; }; \
+	  [ -r '$(CONFIG)' ] || { echo '$(CONFIG): no such config'; exit 2; }; mkdir -p '$(STORE)'; \
 	  [ "$${engine##*/}" != podman ] || [ "$$(id -u)" = 0 ] || set -- --userns keep-id; \
 	  $$engine run --rm --read-only --tmpfs /tmp --shm-size 2g "$$@" --user "$$(id -u):$$(id -g)" \
 	    --env CODEX_FORGE_CHROMA=/data/chroma --volume '$(abspath $(STORE)):/data' --volume '$(abspath $(CONFIG)):/config/run.yaml:ro' \
@@ -158,8 +162,8 @@ k8s-sweep: $(READY) ## the sweep on Kubernetes, then its leaderboard (PARALLEL=8
 	@$(K8S) sweep
 
 k8s-show: $(READY) ## the manifests of chain and sweep; nothing is applied
-	@ARGS= $(K8S) show pipeline
-	@$(K8S) show sweep
+	@ARGS= $(K8S) show pipeline && echo ---
+	@$(K8S) show sweep && echo ---
 	@$(K8S) show sweep-collect
 
 status: $(READY) ## what is on the STORE: whole, partial, being made by whom, last exits

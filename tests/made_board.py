@@ -68,7 +68,7 @@ def scored(
         mean = own.score.mean
         trial.update(own.tree())
         trial["measures"] = {"rubric": mean, "ndcg@10": mean / 7, "recall@5": mean / 6}
-        trial["seconds"] = {"train": 61.0 + 40 * trial["index"], "embed": 30.5, "evaluate": 4.0}
+        trial["seconds"] = {"train": 61.0 + 40 * trial["index"]}
     return choice
 
 
@@ -90,6 +90,7 @@ def board(trials: list[Tree], choice: Choice | None, **other: Any) -> Tree:
         "baseline": side("harbour-base", 2.47),
         "as_it_stands": side("harbour", 3.02),
         "difference": {"difference": 0.64, "low": 0.41, "high": 0.87},
+        "gain": {"difference": 0.09, "low": -0.02, "high": 0.2},
         "scored_before": [],
         "once": True,
         "known": "",
@@ -110,6 +111,8 @@ def board(trials: list[Tree], choice: Choice | None, **other: Any) -> Tree:
         "scored_before": [],
         "scored_as_run": [],
         "missing": [],
+        "gate": "",
+        "model": f"train/{winner}" if winner else "",
         **other,
     }
 
@@ -168,6 +171,7 @@ def hostile() -> Tree:
     found = board(trials, scored(trials), name=HOSTILE, metric=f"m{HOSTILE}")
     found["test"].update(scored_before=[HOSTILE], once=False, known=HOSTILE)
     found["scored_as_run"] = [HOSTILE]
+    found["gate"] = HOSTILE
     found["missing"] = [{"index": 9, "name": HOSTILE, "state": HOSTILE, "said": HOSTILE}]
     return found
 

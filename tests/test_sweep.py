@@ -63,6 +63,15 @@ def test_all_trials_one_after_another_then_the_leaderboard(config: Path) -> None
         "run-base-dev",
         "run-dev",
     )
+    winner = board["choice"]["winner"]
+    assert (board["gate"], board["model"]) == ("", f"train/{winner}")
+    test = board["test"]
+    for key, other in (("gain", "as_it_stands"), ("difference", "baseline")):
+        found = test[key]
+        between = test["winner"]["score"] - test[other]["score"]
+        assert found["difference"] == pytest.approx(between, abs=2e-6)
+        assert found["low"] <= found["difference"] <= found["high"]
+    assert test["gain"] != test["difference"]
     files = opened(config, "sweep", "run").files
     assert files == ["leaderboard.html", "leaderboard.json", "leaderboard.md", "plan.json"]
 
@@ -167,6 +176,36 @@ def test_a_run_that_does_not_pass_stops_the_sweep(
     assert start(path, 1, monkeypatch, "--force") == 3  # to make anew is not to skip the gate
     assert start(path, 1, monkeypatch, door="one_ungated") == 0
     assert words_of(path) == ["done"] * 2 + ["missing"] * 4
+
+
+def test_a_leaderboard_says_whether_the_gate_was_met(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_config(tmp_path / "world")
+    make_run(path, tier="minimal")
+    assert knock("every_ungated", path) == 0
+    capsys.readouterr()
+    assert knock("board", path) == 0
+    told = capsys.readouterr().out
+    board = leaderboard(path)
+    assert board["gate"] == "tier minimal is below good"
+    said = "has not passed sweep.gate: tier minimal is below good; the trials were started all the"
+    assert said in told
+    assert f"Its model: {config_of(path).store}/{board['model']}/" in told
+    assert " dev questions" in told
+    folder = opened(path, "sweep", "run")
+    for name in ("leaderboard.html", "leaderboard.md"):
+        written = folder.path(name).read_text()
+        assert said in written
+        assert f"{config_of(path).store}/{board['model']}/" in written
+    assert knock("board", path, "sweep.gate.min_tier=minimal") == 0
+    assert leaderboard(path)["gate"] == ""
+    assert knock("board", path, "sweep.gate.min_tier=superb") == 2
+    store = Store(config_of(path).store)
+    for each in store.list("compare"):
+        store.delete(each)
+    assert knock("board", path) == 0
+    assert leaderboard(path)["gate"] == "there is no compare artifact 'run'"
 
 
 def test_a_comparison_of_another_state_of_the_run_does_not_count(
@@ -326,6 +365,14 @@ def test_a_stop_ends_the_sweep_whatever_became_of_it(tmp_path: Path) -> None:
     word, code, said = said_of(path, 0)
     assert (word, code) == ("missing", 75)
     assert said.endswith("it goes on when it is started again")
+
+
+def test_an_interrupted_trial_goes_on(tmp_path: Path) -> None:
+    path = write_config(tmp_path / "world", sweep={"trials": [{"train.margin": 15}]})
+    make_run(path)
+    assert knock("every", path) == 130
+    said = "train was interrupted; it goes on when it is started again"
+    assert said_of(path, 0) == ("missing", 130, said)
 
 
 def test_a_run_without_dev_questions_has_nothing_to_choose_on(

@@ -5,15 +5,19 @@ from __future__ import annotations
 import copy
 import itertools
 import re
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from codex_forge.sweep.page import html, markdown
+from codex_forge.sweep.page import html, markdown, text
 from codex_forge.sweep.page.facts import indexes
 from codex_forge.sweep.page.table import duration
+from codex_forge.sweep.page.winner import arguments, edges
 from tests import browser
 from tests.made_board import (
     BOARDS,
@@ -26,6 +30,7 @@ from tests.made_board import (
     whole,
     with_missing,
 )
+from tests.sweep_world import config_of, write_config
 from tests.test_compare_html import CONTRAST, Page
 
 needs_browser = pytest.mark.skipif(
@@ -57,7 +62,7 @@ def test_the_headline_says_how_many_may_be_the_best_and_the_score() -> None:
     assert f"{choice['winner']} won with {score}" in words
     expected = choice["score"] - choice["optimism"]
     assert f"adds about {choice['optimism']:.2f} to its score" in words
-    assert f"on new questions like these expect {expected:.2f}." in words
+    assert f"on new dev questions like these expect {expected:.2f}." in words
     assert f"{len(choice['alike']) - 1} of 26 other trials" in words
 
 
@@ -67,8 +72,149 @@ def test_the_winner_is_set_beside_the_others_on_test() -> None:
     assert "Winner on test: 3.11, interval 2.91 to 3.31" in words
     assert "Config as it stands on test: 3.02, interval 2.82 to 3.22" in words
     assert "Baseline on test: 2.47, interval 2.27 to 2.67" in words
-    assert "Winner minus baseline: +0.64 (0.41 to 0.87)." in words
+    assert "On test the winner is better than the baseline: +0.64 (0.41 to 0.87)." in words
     assert "This is the number to quote" in words
+
+
+def _everywhere(board: Tree, model: str = "") -> list[str]:
+    """The words of the page, of the Markdown and of the terminal."""
+    return [Page(html(board, model)).words, markdown(board, model), text(board, model)]
+
+
+WORTH = [
+    ((0.09, 0.01, 0.2), "On test the winner is better than the run as it stands: +0.09 (0.01 to"),
+    ((0.09, 0.0, 0.2), "On test there is no clear difference between the winner and the run as it"),
+    ((-0.3, -0.4, -0.2), "On test the winner is worse than the run as it stands: -0.30 (-0.40 to"),
+]
+
+
+@pytest.mark.parametrize(("numbers", "said"), WORTH)
+def test_it_is_said_whether_the_sweep_was_worth_it(
+    numbers: tuple[float, float, float], said: str
+) -> None:
+    board = whole()
+    board["test"]["gain"] = dict(zip(("difference", "low", "high"), numbers, strict=True))
+    for words in _everywhere(board):
+        assert said in words.replace("\u2212", "-")
+    board["test"]["gain"] = None
+    assert not [words for words in _everywhere(board) if "the run as it stands" in words]
+
+
+def test_dev_and_test_questions_are_told_apart_by_the_baseline() -> None:
+    board = whole()
+    said = "The test questions are harder: the baseline has 2.51 on dev and 2.47 on test."
+    assert all(said in words for words in _everywhere(board))
+    board["test"]["baseline"]["score"] = 2.6
+    assert "The test questions are easier: the baseline has 2.51 on dev and 2.60" in _words(board)
+    board["test"]["baseline"]["score"] = 2.511
+    assert "the baseline has" not in _words(board)
+    board["baseline"] = None
+    assert "the baseline has" not in _words(board)
+
+
+def test_a_gate_that_was_not_met_is_said() -> None:
+    board = whole()
+    assert not [words for words in _everywhere(board) if "sweep.gate" in words]
+    board["gate"] = "tier minimal is below good"
+    said = "The run as it stands has not passed sweep.gate: tier minimal is below good"
+    for words in _everywhere(board):
+        assert f"{said}; the trials were started all the same." in words
+    for words in _everywhere({**nothing(), "gate": board["gate"]}):
+        assert f"{said}." in words
+
+
+def test_what_to_do_with_the_winner_is_said() -> None:
+    board = whole()
+    winner = next(t for t in board["trials"] if t["name"] == board["choice"]["winner"])
+    given = " ".join(f"{key}={value}" for key, value in winner["overrides"].items())
+    for words in _everywhere(board, f"/my store/train/{winner['name']}/"):
+        assert f"ARGS='{given}'" in words
+        assert f"/my store/train/{winner['name']}/" in words
+    for words in _everywhere(board):
+        assert f"train/{winner['name']}" in words
+
+
+AWKWARD: Tree = {
+    "train.learning_rate": 1e-05,
+    "train.epochs": 2.5,
+    "pairs.instruction": "it's $HOME: `a` #1\n",
+    "train.matryoshka": [64, 32],
+    "corpus.columns": {"text": "null", "id": "\u202eb \u00e9"},
+    "audit.worst": None,
+}
+
+
+def test_the_line_to_paste_gives_what_the_winner_has(tmp_path: Path) -> None:
+    board = single()
+    board["trials"][0]["overrides"] = AWKWARD
+    line = arguments(board)
+    assert line.isprintable()
+    # As the Makefile does: what make was given goes into a recipe without further quotes.
+    makefile = tmp_path / "Makefile"
+    makefile.write_text("show:\n\t@printf '%s\\0' $(ARGS)\n")
+    command = f"make --no-print-directory -f {shlex.quote(str(makefile))} show {line}"
+    told = subprocess.run(["sh", "-c", command], capture_output=True, check=True, text=True)
+    found = dict(each.split("=", 1) for each in told.stdout.rstrip("\0").split("\0"))
+    read = {key: yaml.safe_load(value) for key, value in found.items()}
+    assert {**read, "train.learning_rate": float(read["train.learning_rate"])} == AWKWARD
+    board["trials"][0]["overrides"] = {}
+    assert arguments(board) == ""
+
+
+def test_the_config_reads_the_line_to_paste(tmp_path: Path) -> None:
+    board = single()
+    board["trials"][0]["overrides"] = {"train.learning_rate": 1e-05, "train.epochs": 2}
+    given = shlex.split(shlex.split(arguments(board))[0].removeprefix("ARGS="))
+    read = config_of(write_config(tmp_path), *given)
+    assert (read.train.learning_rate, read.train.epochs) == (1e-05, 2)
+
+
+def test_a_winner_at_the_edge_of_what_was_tried_is_told() -> None:
+    board = whole()
+    winner = next(t for t in board["trials"] if t["name"] == board["choice"]["winner"])
+    point = {"train.learning_rate": 1e-05, "train.epochs": 4, "train.warmup_steps": 200}
+    board["choice"]["winner"] = next(t["name"] for t in board["trials"] if t["overrides"] == point)
+    said = [
+        "1e-05 is the lowest value tried of train.learning_rate.",
+        "200 is the highest value tried of train.warmup_steps.",
+    ]
+    assert list(edges(board)) == said
+    for words in _everywhere(board):
+        assert all(each in words for each in said)
+    del winner["overrides"]["train.learning_rate"]  # it has the config's own, which is not known
+    assert list(edges(board)) == said[1:]
+    for trial in board["trials"]:
+        trial["overrides"]["seed"] = trial["overrides"].pop("train.warmup_steps")
+    board["keys"][-1] = "seed"
+    assert list(edges(board)) == []
+
+
+def test_a_trial_is_numbered_in_words_and_its_time_is_explained() -> None:
+    words = _words(whole())
+    assert re.search(r"trial \d+ ?winner", words)
+    assert "Best in resamples" in words
+    assert "Training time depends on the machine\u2019s load." in words
+    assert "| best in resamples |" in markdown(whole())
+    untimed = whole()
+    for trial in untimed["trials"]:
+        trial["seconds"] = None
+    assert "Training time" not in _words(untimed)
+
+
+def test_a_terminal_is_told_in_plain_signs() -> None:
+    board = whole()
+    choice = board["choice"]
+    board["test"]["gain"] = {"difference": -0.3, "low": -0.4, "high": -0.2}
+    said = text(board)
+    score = f"rubric {choice['score']:.2f} of 5 on 140 dev questions (95 % interval "
+    assert f"  {choice['winner']} won with {score}{choice['low']:.2f} to" in said
+    assert "  Winner on test: 3.11 of 5 (2.91 to 3.31)\n" in said
+    assert "  Config as it stands on test: 3.02 of 5 (2.82 to 3.22)\n" in said
+    assert said.isascii()
+    assert "None of the 27 trials has a score yet." in text(nothing())
+    assert "Scored on test before: a." in text(
+        {**board, "test": {**board["test"], "scored_before": ["a"], "once": False}}
+    )
 
 
 NOT_ONCE = [

@@ -33,10 +33,8 @@ _HEALING_CODES = {"BadDigest", "IncompleteBody", "NoSuchUpload", "RequestTimeout
 """S3 codes of a request that was cut off on its way, or of an upload that is gone."""
 
 _DOWN = "check AWS_ENDPOINT_URL, or run again"
-_CREDENTIALS = (
-    "check the folder's permissions, or AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the "
-    "bucket's policy"
-)
+_PERMISSIONS = "check the folder's permissions, and who you are"
+_CREDENTIALS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy"
 
 
 def seconds_from(variable: str, default: float, least: float = 0.0) -> float:
@@ -122,7 +120,8 @@ def _of_os(error: OSError, url: str) -> ForgeError:
         return TryAgain("no space left", where=url, do="free disk space and run again")
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         why = "(read-only file system)" if error.errno == errno.EROFS else code
-        return InputError(f"access refused {why}".strip(), where=url, do=_CREDENTIALS)
+        do = _CREDENTIALS if "://" in url else _PERMISSIONS
+        return InputError(f"access refused {why}".strip(), where=url, do=do)
     if isinstance(error, NotADirectoryError | IsADirectoryError | FileExistsError):
         return InputError(f"not usable as a store ({error.strerror})", where=url)
     if _is_final(error):

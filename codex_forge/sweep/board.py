@@ -155,16 +155,21 @@ class Test:
         if self._scores.add(winner, self._artifact):
             return None
         sides = {who: self._side(artifact) for who, artifact in self._beside.items()}
-        base = sides["baseline"]
-        behind = self._scores.difference(winner, base["name"]) if base else None
         return {
             "winner": side(winner, self._scores.of(winner)),
             **sides,
-            "difference": None if behind is None else numbers("difference", behind),
+            "difference": self._above(sides["baseline"]),
+            "gain": self._above(sides["as_it_stands"]),
             "scored_before": self._before.names,
             "once": self._before.once,
             "known": self._before.known,
         }
+
+    def _above(self, other: Row | None) -> Row | None:
+        """What the winner has above another, on the same questions."""
+        if other is None:
+            return None
+        return numbers("difference", self._scores.difference(self._winner, other["name"]))
 
     def _side(self, artifact: Artifact | None) -> Row | None:
         if artifact is None or self._scores.add(artifact.manifest.name, artifact):

@@ -14,6 +14,7 @@ from codex_forge.jsonl import read_json, write_json
 from codex_forge.sweep import beside, page
 from codex_forge.sweep.before import before
 from codex_forge.sweep.board import Dev, Entry, Test, damaged, entries_of, missing_of
+from codex_forge.sweep.gate import unmet
 from codex_forge.sweep.inputs import check_files
 from codex_forge.sweep.plan import Plan, Trial, plan_of
 from codex_forge.sweep.run import ranges, told
@@ -61,7 +62,7 @@ def _collect(job: Job, modes: Modes, *, accept: bool) -> None:
     sides = {who: beside.on_dev(job, who, modes) for who in _SIDES}
     chosen = _chosen(job, modes, entries, sides, accept=accept)
     board, where = _Leaderboard(job, plan, sides, chosen).write()
-    _say(board, where)
+    _say(board, job, where)
     _check(board, where, accept=accept)
 
 
@@ -148,6 +149,9 @@ class _Leaderboard:
         self._job, self._plan, self._sides = job, plan, sides
         self._entries, self._dev, self._tested = chosen
         self._before = before(job, plan, chosen.winner if chosen.tested else None)
+        self._gate = unmet(job)
+        won = chosen.winner
+        self._model = f"train/{won.config.run_name}" if won else ""
 
     def write(self) -> tuple[Board, str]:
         """Write it, unless it is there; returns its tree and where it is."""
@@ -158,9 +162,10 @@ class _Leaderboard:
             return read_json(done.path(_FILES[0])), done.version_url
         self._job.drafts.append(draft)
         board = self._board()
+        model = _model(board, self._job)
         write_json(draft.path("leaderboard.json"), board)
-        draft.path("leaderboard.md").write_text(page.markdown(board), encoding="utf-8")
-        draft.path("leaderboard.html").write_text(page.html(board), encoding="utf-8")
+        draft.path("leaderboard.md").write_text(page.markdown(board, model), encoding="utf-8")
+        draft.path("leaderboard.html").write_text(page.html(board, model), encoding="utf-8")
         write_json(draft.path("plan.json"), self._plan.tree())
         choice = self._dev.choice
         counts = {"trials": len(self._plan.trials), "ranked": len(self._dev.ranked)}
@@ -185,6 +190,7 @@ class _Leaderboard:
             "scored_before": self._before.names,
             "scored_as_run": self._before.as_run,
             "known": self._before.known,
+            "gate": self._gate,
         }
         given = {e.trial.name: e.artifact for e in self._entries if e.artifact is not None}
         named = {f"dev-{who}": artifact for who, artifact in self._sides.items() if artifact}
@@ -209,6 +215,8 @@ class _Leaderboard:
             "scored_before": self._before.names,
             "scored_as_run": self._before.as_run,
             "missing": missing_of(self._entries),
+            "gate": self._gate,
+            "model": self._model,
         }
 
     def _test(self) -> Board | None:
@@ -220,21 +228,13 @@ class _Leaderboard:
         return Test(self._job, choice.winner, winner, sides, self._before).tree()
 
 
-def _say(board: Board, where: str) -> None:
-    lines = [""]
-    if board["choice"]:
-        lines.append(f"  {board['choice']['said']}")
-    if test := board["test"]:
-        won = test["winner"]
-        lines.append(
-            f"  on test questions: {won['score']:.3f} ({won['low']:.3f} to {won['high']:.3f})"
-        )
-        for who in _SIDES:
-            if found := test[who]:
-                lines.append(f"  {who.replace('_', ' ')}: {found['score']:.3f}")
-        if names := test["scored_before"]:
-            lines.append(f"  scored on test before: {', '.join(names)}")
-        if known := test["known"]:
-            lines.append(f"  not the first look at the test part: {known}")
-    lines += ["", f"leaderboard: {where}/leaderboard.html"]
-    sys.stdout.write("\n".join(lines) + "\n")
+def _model(board: Board, job: Job) -> str:
+    """Where the winner's model is, as people can go there; the board itself names no place, so that
+    it is the same on every store.
+    """
+    return f"{job.store.url(board['model'])}/" if board["model"] else ""
+
+
+def _say(board: Board, job: Job, where: str) -> None:
+    said = page.text(board, _model(board, job))
+    sys.stdout.write(f"\n{said}\nleaderboard: {where}/leaderboard.html\n")

@@ -5,16 +5,21 @@ A grid of trials over data or a setup that does not work costs most and tells le
 
 from __future__ import annotations
 
+import re
+
 from codex_forge.artifact import Artifact, Input
 from codex_forge.compare.gate import check_gate
 from codex_forge.config.sections import GateConfig
-from codex_forge.errors import EXIT_GATE_NOT_MET, ConfigError, GateNotMet, NotMade
+from codex_forge.errors import EXIT_GATE_NOT_MET, ConfigError, GateNotMet, InputError, NotMade
 from codex_forge.job import Job
 from codex_forge.jsonl import read_json
 from codex_forge.sweep.made_with import differences
 from codex_forge.sweep.scores import check_metric
 
 _DO = "run the modes up to compare for this config, or give --no-gate to start all the same"
+_BEATEN = "trials start once the run as it stands has beaten its baseline"
+_PASSES = "trials start once the run as it stands passes sweep.gate"
+_PROMISE = re.compile(rf"^(?:{re.escape(_BEATEN)}|{re.escape(_PASSES)})(?:, and|;|:) ")
 
 
 class NotCompared(NotMade):
@@ -35,7 +40,7 @@ def check_baseline(job: Job) -> None:
         compared = job.open("compare", config.compare_name)
     except NotMade as error:
         raise NotCompared(
-            f"trials start once the run as it stands has beaten its baseline, and {error.what}",
+            f"{_BEATEN}, and {error.what}",
             where=error.where,
             do=_DO,
         ) from error
@@ -47,11 +52,26 @@ def check_baseline(job: Job) -> None:
         check_gate(report, config.compare.model_copy(update={"gate": gate}), compared.url)
     except GateNotMet as error:
         raise GateNotMet(
-            f"trials start once the run as it stands passes sweep.gate: {error.what}",
+            f"{_PASSES}: {error.what}",
             where=error.where,
             do="see report.html there, mend the run or loosen sweep.gate; --no-gate starts all the "
             "same",
         ) from error
+
+
+def unmet(job: Job) -> str:
+    """What the run as it stands lacks for `sweep.gate`, in words that are the same on every store;
+    empty when it has passed.
+
+    Raises:
+        ConfigError: the gate names no tier.
+    """
+    check_tiers(job)
+    try:
+        check_baseline(job)
+    except (GateNotMet, InputError, ConfigError) as error:
+        return _PROMISE.sub("", error.what)
+    return ""
 
 
 def check_tiers(job: Job) -> None:
@@ -105,7 +125,7 @@ def _chain(job: Job, compared: Artifact, given: Input | None) -> list[Artifact]:
 
 def _outdated(compared: Artifact, said: str) -> GateNotMet:
     return GateNotMet(
-        f"trials start once the run as it stands has beaten its baseline; {said}",
+        f"{_BEATEN}; {said}",
         where=compared.url,
         do=_DO,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -174,4 +175,7 @@ def _unfinished(made: Sequence[_Made]) -> State:
     said = f"{last}: {holder.said}"
     if holder.exit_code == EXIT_TRY_AGAIN:
         return State(MISSING, EXIT_TRY_AGAIN, f"{said}; it goes on when it is started again")
+    if holder.exit_code == 128 + signal.SIGINT:
+        said = f"{last} was interrupted; it goes on when it is started again"
+        return State(MISSING, holder.exit_code, said)
     return State(FAILED, holder.exit_code, said)

@@ -23,6 +23,7 @@ from codex_forge.sweep.page.facts import (
     corrected,
     dev_score,
     few,
+    gate,
     headline,
     indexes,
     level,
@@ -30,14 +31,13 @@ from codex_forge.sweep.page.facts import (
     optimism,
     others_alike,
     range_of,
-    test_notes,
-    test_sides,
-    test_warning,
     too_high,
     unranked,
 )
 from codex_forge.sweep.page.keys import keys
+from codex_forge.sweep.page.on_test import test_notes, test_sides, test_warning
 from codex_forge.sweep.page.table import table, written
+from codex_forge.sweep.page.winner import arguments, edges, winner_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -46,11 +46,12 @@ _FOLDER = Path(__file__).parent
 _LOOK = Path(comparison.__file__).parent / "style.css"
 
 
-def html(board: Board) -> str:
+def html(board: Board, model: str = "") -> str:
     """The whole page as text; write it as UTF-8.
 
     Args:
         board: the tree of leaderboard.json.
+        model: where the winner's model is; without it, the place within the store.
     """
     from markupsafe import Markup
 
@@ -60,6 +61,7 @@ def html(board: Board) -> str:
         .get_template("page.html.j2")
         .render(
             **_shown(board),
+            model=model or board["model"],
             style=Markup(style),  # noqa: S704 - ours
             script=Markup(_text(_FOLDER / "leaderboard.js")),  # noqa: S704 - ours
         )
@@ -74,6 +76,7 @@ def _shown(board: Board) -> dict[str, Any]:
     return {
         "board": board,
         "headline": headline(board),
+        "gate": gate(board),
         "detail": dev_score(board) if chosen else no_choice(board),
         "asked": asked(board),
         "level": level(board),
@@ -90,8 +93,7 @@ def _shown(board: Board) -> dict[str, Any]:
 
 def _chosen(board: Board, digits: int) -> dict[str, Any]:
     """What is said of a winner."""
-    name = board["choice"]["winner"]
-    found = next(trial for trial in board["trials"] if trial["name"] == name)
+    found = winner_of(board)
     return {
         "lead": few(board) or too_high(board),
         "few": bool(few(board)),
@@ -99,10 +101,12 @@ def _chosen(board: Board, digits: int) -> dict[str, Any]:
         "optimism": number(optimism(board), digits) if round(optimism(board), digits) else "",
         "corrected": number(corrected(board), digits),
         "winner": {
-            "name": name,
+            "name": found["name"],
             "best": f"{100 * found['best_share']:.0f}\u00a0%",
             "score": number(found["score"], digits),
             "overrides": [(k, written(v)) for k, v in found["overrides"].items()],
+            "arguments": arguments(board),
+            "edges": list(edges(board)),
         },
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from codex_forge.compare.page.scales import digits_of
@@ -13,30 +14,37 @@ from codex_forge.sweep.page.facts import (
     beside,
     dev_score,
     few,
+    gate,
     headline,
     indexes,
     no_choice,
     range_of,
     ranked,
-    test_notes,
-    test_sides,
-    test_warning,
     too_high,
     unranked,
 )
+from codex_forge.sweep.page.on_test import test_notes, test_sides, test_warning
+from codex_forge.sweep.page.winner import arguments, edges
 
 _NONE = "-"
 
 
-def markdown(board: Board) -> str:
-    """The choice, the trials by rank, and what is missing."""
+def markdown(board: Board, model: str = "") -> str:
+    """The choice, the trials by rank, and what is missing.
+
+    Args:
+        board: the tree of leaderboard.json.
+        model: where the winner's model is; without it, the place within the store.
+    """
     lines = [
         f"# Sweep {markdown_cell(board['name'])}",
         "",
         f"**{markdown_cell(headline(board))}.**",
     ]
-    for part in (_choice, _test, _trials, _beside, _missing):
-        if found := list(part(board)):
+    winner = _winner(board, model or board["model"])
+    parts = (part(board) for part in (_trials, _beside, _missing))
+    for part in (_choice(board), _test(board), winner, *parts):
+        if found := list(part):
             lines += ["", *found]
     return "\n".join([*lines, ""])
 
@@ -44,9 +52,16 @@ def markdown(board: Board) -> str:
 def _choice(board: Board) -> Iterator[str]:
     if not board["choice"]:
         yield no_choice(board)
-        return
+    else:
+        yield _score(board)
+    if said := gate(board):
+        yield ""
+        yield markdown_cell(said)
+
+
+def _score(board: Board) -> str:
     winner = board["choice"]["winner"]
-    yield markdown_cell(f"{winner} {dev_score(board)}. {few(board) or too_high(board)}")
+    return markdown_cell(f"{winner} {dev_score(board)}. {few(board) or too_high(board)}")
 
 
 def _test(board: Board) -> Iterator[str]:
@@ -57,11 +72,37 @@ def _test(board: Board) -> Iterator[str]:
         yield f"- **{markdown_cell(warning)}**"
 
 
+def _winner(board: Board, model: str) -> Iterator[str]:
+    """What to do with it."""
+    if not board["choice"]:
+        return
+    yield from (f"- {markdown_cell(said)}" for said in edges(board))
+    yield f"- The winner's model: {markdown_cell(model)}"
+    if given := arguments(board):
+        yield from ("", "What it sets, for `make`:", "", *_fenced(given))
+
+
+def _fenced(line: str) -> list[str]:
+    """A line to copy, within a fence that it cannot close."""
+    longest = max((len(run) for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [f"{fence}sh", line, fence]
+
+
 def _trials(board: Board) -> Iterator[str]:
     if not (rows := ranked(board)):
         return
     keys = [markdown_cell(key) for key in board["keys"]]
-    heads = ["rank", "trial", *keys, board["metric"], "interval", "behind", "best in", "alike"]
+    heads = [
+        "rank",
+        "trial",
+        *keys,
+        board["metric"],
+        "interval",
+        "behind",
+        "best in resamples",
+        "alike",
+    ]
     yield f"| {' | '.join(heads)} |"
     yield "|" + "---|" * len(heads)
     yield from (_row(row, board["keys"], digits_of(board["metric"])) for row in rows)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from codex_forge.compare.page.scales import digits_of, scale_of
-from codex_forge.compare.page.written import number, signed, thousands
+from codex_forge.compare.page.written import number, thousands
 from codex_forge.compare.pair_measures import MEASURES
 from codex_forge.sweep.effective import LEAST
 
 Board = Mapping[str, Any]
 """The tree of leaderboard.json."""
 Tree = Mapping[str, Any]
-_NAMES = 5
-"""Trials that are named in a sentence."""
 
 
 def ranked(board: Board) -> list[Tree]:
@@ -73,8 +71,7 @@ def dev_score(board: Board) -> str:
     """The winner's dev score with its interval; its name goes before."""
     choice, digits = board["choice"], digits_of(board["metric"])
     won = "has" if len(ranked(board)) == 1 else "is first with" if few(board) else "won with"
-    of = f" of {scale_of(board['metric']):g}" if asked(board) == "questions" else ""
-    score = f"{number(choice['score'], digits)}{of}"
+    score = f"{number(choice['score'], digits)}{of_all(board)}"
     by = f"{thousands(board['questions'])} {board['part']} {asked(board)}"
     ends = f"{level(board)} interval {range_of(choice, digits)}"
     return f"{won} {board['metric']} {score} on {by} ({ends})"
@@ -112,65 +109,15 @@ def too_high(board: Board) -> str:
         return f"Having been the best of {thousands(trials)} adds next to nothing to its score."
     return (
         f"Having been the best of {thousands(trials)} adds about "
-        f"{number(optimism(board), digits)} to its score; on new {asked(board)} like these expect "
-        f"{number(corrected(board), digits)}."
+        f"{number(optimism(board), digits)} to its score; on new {board['part']} {asked(board)} "
+        f"like these expect {number(corrected(board), digits)}."
     )
-
-
-def test_sides(board: Board) -> list[tuple[str, Tree]]:
-    """The winner on test, and what stands beside it."""
-    test = board["test"] or {}
-    named = (
-        ("Winner", "winner"),
-        ("Config as it stands", "as_it_stands"),
-        ("Baseline", "baseline"),
-    )
-    return [(what, test[key]) for what, key in named if test.get(key)]
 
 
 def beside(board: Board) -> list[tuple[str, Tree]]:
     """What stands beside the trials on dev."""
     named = (("Config as it stands", "as_it_stands"), ("Baseline", "baseline"))
     return [(what, board[key]) for what, key in named if board[key]]
-
-
-def test_notes(board: Board) -> Iterator[str]:
-    """What to know about the score on test, but for the warning."""
-    if not (test := board["test"]):
-        if board["choice"] and (left := len(board["missing"])):
-            word = "trial is" if left == 1 else "trials are"
-            yield f"Nothing was scored on test: {thousands(left)} {word} missing."
-        elif board["choice"]:
-            yield "Nothing was scored on test."
-        if board["choice"] and (names := board["scored_before"]):
-            yield f"Scored on test before: {_named(names)}."
-        return
-    if names := board["scored_as_run"]:
-        yield f"Scored on test before as part of the run itself: {_named(names)}."
-    digits = digits_of(board["metric"])
-    if change := test.get("difference"):
-        ends = f" ({range_of(change, digits)})" if change.get("low") is not None else ""
-        yield f"Winner minus baseline: {signed(change['difference'], digits)}{ends}."
-
-
-def test_warning(board: Board) -> str:
-    """What takes away from the score on test; empty when nothing does."""
-    test = board["test"]
-    if not test or test["once"]:
-        return ""
-    said = []
-    if names := test["scored_before"]:
-        said.append(f"Scored on test before: {_named(names)}.")
-    if test["known"]:
-        said.append(f"Not the first look at the test part: {test['known']}.")
-    said.append("Whoever chose by those scores has a score here that is too high as well.")
-    return " ".join(said)
-
-
-def _named(names: Sequence[str]) -> str:
-    left = len(names) - _NAMES
-    more = f" and {thousands(left)} more" if left > 0 else ""
-    return f"{', '.join(names[:_NAMES])}{more}"
 
 
 def indexes(missing: Sequence[Tree]) -> str:
@@ -186,6 +133,21 @@ def indexes(missing: Sequence[Tree]) -> str:
 def level(board: Board) -> str:
     """The confidence in percent."""
     return f"{100 * board['confidence']:.6g}\u00a0%"
+
+
+def gate(board: Board) -> str:
+    """That the run as it stands has not passed the gate that trials wait for; empty when it has."""
+    if not board["gate"]:
+        return ""
+    started = any(trial["state"] != "missing" for trial in board["trials"])
+    after = "; the trials were started all the same" if started else ""
+    return f"The run as it stands has not passed sweep.gate: {board['gate']}{after}."
+
+
+def of_all(board: Board) -> str:
+    """What a score is out of, where people do not know it."""
+    of = f" of {scale_of(board['metric']):g}"
+    return of if asked(board) == "questions" else ""
 
 
 def range_of(side: Tree, digits: int) -> str:
