@@ -13,6 +13,7 @@ from typing import Any
 
 from codex_forge.artifact import Artifact
 from codex_forge.jsonl import read_jsonl
+from codex_forge.records import PARTS
 
 CHUNKS = "chunks.jsonl"
 """The chunks of a run that has ready-made data and no corpus."""
@@ -38,3 +39,8 @@ def rows(artifact: Artifact, stem: str) -> Iterator[dict[str, Any]]:
     """All rows of `stem`, such as `pairs-train`, `scored-dev` or `questions-test`."""
     for path in paths_of(artifact, stem):
         yield from read_jsonl(path)
+
+
+def has_questions(pairs: Artifact) -> bool:
+    """Whether any part of the bank has a question."""
+    return any(pairs.counts.get(f"questions_{part}") for part in PARTS)

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from codex_forge.config import RunConfig, load_config, parse_config
 from codex_forge.errors import ConfigError
 from codex_forge.sweep.labels import label_of, name_of
-from codex_forge.sweep.plan import Plan, plan_of
-from codex_forge.sweep.run import ranges, table
+from codex_forge.sweep.plan import Plan, plan_of, ranges
+from codex_forge.sweep.run import table
 from tests.conftest import ROOT, run_module
 
 SMALLEST = "name: abc\nstore: here\ncorpus: {chunks: c.jsonl}\nmodel: {base: m}\n"

@@ -9,7 +9,6 @@ from codex_forge.corpus import CorpusFiles, check_same_files
 from codex_forge.errors import ConfigError, InputError
 from codex_forge.job import Job
 from codex_forge.model.in_use import check_made_so
-from codex_forge.records import PARTS
 
 
 class Given(NamedTuple):
@@ -50,11 +49,6 @@ def given(job: Job, pairs: Artifact, model: Input | None) -> Given:
     check_made_so(embedded, job.config)
     check_same_split(job, embedded.manifest.inputs["model"], pairs)
     return Given(pairs, files, embedded, {**inputs, "embed": embedded.as_input()})
-
-
-def has_questions(pairs: Artifact) -> bool:
-    """Whether any part of the bank has a question."""
-    return any(pairs.counts.get(f"questions_{part}") for part in PARTS)
 
 
 def has_scored(pairs: Artifact) -> bool:

@@ -11,7 +11,6 @@ from codex_forge.evaluate.given import (
     check_same_split,
     check_scored_alone,
     given,
-    has_questions,
     has_scored,
 )
 from codex_forge.evaluate.model import Model
@@ -20,6 +19,7 @@ from codex_forge.evaluate.tables import headline, markdown, numbers
 from codex_forge.job import Job
 from codex_forge.jsonl import read_json, write_json, write_jsonl
 from codex_forge.model.in_use import ModelInUse, find_model, settings_of
+from codex_forge.pair_files import has_questions
 
 log = logging.getLogger("codex_forge")
 

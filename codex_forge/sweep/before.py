@@ -14,8 +14,8 @@ from codex_forge.artifact import Input, Manifest, open_artifact
 from codex_forge.artifact.places import versions, whole_of
 from codex_forge.errors import InputError
 from codex_forge.job import Job
+from codex_forge.pair_files import has_questions
 from codex_forge.sweep.plan import Plan, Trial
-from codex_forge.sweep.steps import has_questions
 
 _AT_ONCE = 16
 _PAIRS = (

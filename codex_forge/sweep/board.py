@@ -10,14 +10,13 @@ from codex_forge.compare.intervals import Interval
 from codex_forge.errors import InputError
 from codex_forge.job import Job
 from codex_forge.jsonl import read_json
-from codex_forge.pair_files import rows
+from codex_forge.pair_files import has_questions, rows
 from codex_forge.sweep.before import Before
 from codex_forge.sweep.choice import Choice
 from codex_forge.sweep.pair_scores import PairScores
 from codex_forge.sweep.plan import Plan, Trial
 from codex_forge.sweep.scores import Drawing, QuestionScores, Scores, check_metric, measures_of
 from codex_forge.sweep.states import DONE, STALE, State
-from codex_forge.sweep.steps import has_questions
 from codex_forge.sweep.trial import check_files
 
 _PLACES = 6

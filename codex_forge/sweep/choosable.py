@@ -8,9 +8,9 @@ from codex_forge.config.sections import EvaluateConfig
 from codex_forge.errors import InputError
 from codex_forge.evaluate.scored_pair import Judged, grouped
 from codex_forge.job import Job
-from codex_forge.pair_files import rows
+from codex_forge.pair_files import has_questions, rows
 from codex_forge.sweep.scores import check_metric
-from codex_forge.sweep.steps import has_part, has_questions
+from codex_forge.sweep.steps import has_part
 
 _LEAST_GROUPS = 2
 

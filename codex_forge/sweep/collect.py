@@ -16,8 +16,8 @@ from codex_forge.sweep.before import before
 from codex_forge.sweep.board import Dev, Entry, Test, damaged, entries_of, missing_of
 from codex_forge.sweep.gate import unmet
 from codex_forge.sweep.inputs import check_files
-from codex_forge.sweep.plan import Plan, Trial, plan_of
-from codex_forge.sweep.run import ranges, told
+from codex_forge.sweep.plan import Plan, Trial, plan_of, ranges
+from codex_forge.sweep.run import told
 from codex_forge.sweep.states import STALE, States
 from codex_forge.sweep.steps import has_part
 from codex_forge.sweep.trial import MODES, Modes, StepJob

@@ -7,7 +7,7 @@ with more trials keeps all that is done.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -101,6 +101,17 @@ def plan_of(config: RunConfig) -> Plan:
         _check_new(names, trial.name, where, f"would both be called {trial.name}")
         trials.append(trial)
     return Plan(config.run_name, tuple(trials))
+
+
+def ranges(indexes: Iterable[int]) -> str:
+    """Indexes of trials as array jobs take them: `0,3,5-7`."""
+    runs: list[list[int]] = []
+    for index in sorted(indexes):
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
 def _check_trains(config: RunConfig, where: str = "") -> None:

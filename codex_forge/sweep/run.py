@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from codex_forge.errors import (
@@ -22,7 +22,7 @@ from codex_forge.stopping import stop
 from codex_forge.sweep.choosable import check_can_choose
 from codex_forge.sweep.gate import check_baseline, check_tiers
 from codex_forge.sweep.inputs import check_files, check_inputs
-from codex_forge.sweep.plan import Plan, Trial, plan_of
+from codex_forge.sweep.plan import Plan, Trial, plan_of, ranges
 from codex_forge.sweep.processes import together
 from codex_forge.sweep.states import DONE, RUNNING, STALE, State, States
 from codex_forge.sweep.trial import MODES, Modes, run_trial
@@ -199,17 +199,6 @@ def _cell(trial: Trial, key: str) -> str:
     value = trial.overrides[key]
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}\u2026"
-
-
-def ranges(indexes: Iterable[int]) -> str:
-    """`0,3,5-7`."""
-    runs: list[list[int]] = []
-    for index in sorted(indexes):
-        if runs and index == runs[-1][1] + 1:
-            runs[-1][1] = index
-        else:
-            runs.append([index, index])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
 def _say(*lines: str) -> None:

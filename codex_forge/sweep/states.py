@@ -13,11 +13,12 @@ from codex_forge.artifact import Artifact, Manifest, open_artifact
 from codex_forge.artifact.lease import Holder, lease_path, lease_tokens, read_lease
 from codex_forge.artifact.places import Version, stored_path, versions, whole_of
 from codex_forge.errors import EXIT_DONE, EXIT_TRY_AGAIN, InputError
+from codex_forge.pair_files import has_questions
 from codex_forge.storage import Store
 from codex_forge.sweep.inputs import other_than_said, reads
 from codex_forge.sweep.made_with import differences
 from codex_forge.sweep.plan import Plan, Trial
-from codex_forge.sweep.steps import Step, all_steps, has_questions
+from codex_forge.sweep.steps import Step, all_steps
 
 DONE, RUNNING, FAILED, MISSING, STALE = "done", "running", "failed", "missing", "stale"
 

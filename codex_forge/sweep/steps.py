@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from codex_forge.artifact import Artifact
 from codex_forge.config import RunConfig
-from codex_forge.records import PARTS
+from codex_forge.pair_files import has_questions
 from codex_forge.sweep.plan import Trial
 
 
@@ -46,11 +46,6 @@ def after_training(trial: Trial, *, asks: bool) -> list[Step]:
 def all_steps(trial: Trial, *, asks: bool) -> list[Step]:
     """All of them in order."""
     return [*before_training(trial), training(trial), *after_training(trial, asks=asks)]
-
-
-def has_questions(pairs: Artifact) -> bool:
-    """Whether the pairs come with a question bank."""
-    return any(pairs.counts.get(f"questions_{part}") for part in PARTS)
 
 
 def has_part(pairs: Artifact, part: str) -> bool:

@@ -27,13 +27,14 @@ from codex_forge.errors import (
     NotMade,
 )
 from codex_forge.job import Job, exit_code_of
+from codex_forge.pair_files import has_questions
 from codex_forge.stopping import stop
 from codex_forge.storage import Store
 from codex_forge.sweep.made_with import differences
 from codex_forge.sweep.plan import Trial
 from codex_forge.sweep.processes import is_first, together
 from codex_forge.sweep.states import DONE, States
-from codex_forge.sweep.steps import Step, after_training, before_training, has_questions, training
+from codex_forge.sweep.steps import Step, after_training, before_training, training
 
 log = logging.getLogger("codex_forge")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 from codex_forge.compare.page.scales import digits_of, scale_of
 from codex_forge.compare.page.written import number, thousands
 from codex_forge.compare.pair_measures import MEASURES
 from codex_forge.sweep.effective import LEAST
+from codex_forge.sweep.plan import ranges
 
 Board = Mapping[str, Any]
 """The tree of leaderboard.json."""
@@ -121,13 +121,8 @@ def beside(board: Board) -> list[tuple[str, Tree]]:
 
 
 def indexes(missing: Sequence[Tree]) -> str:
-    """Indexes of trials as array jobs take them: `0,3,5-7`."""
-    found = sorted(int(trial["index"]) for trial in missing)
-    if not found:
-        return ""
-    starts = [found[0], *(after for before, after in pairwise(found) if after != before + 1)]
-    ends = [*(before for before, after in pairwise(found) if after != before + 1), found[-1]]
-    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
+    """The trials to start, as array jobs take them."""
+    return ranges(int(trial["index"]) for trial in missing)
 
 
 def level(board: Board) -> str:
